@@ -1,0 +1,164 @@
+"""Wall this process in: one short ordered list of steps, run once in each guest, irreversible.
+
+Theory of operation. `STEPS` is the whole story; read it top to bottom. The order matters:
+
+  1. namespaces   own mounts and IPC, while the zygote's user namespace still grants the right to
+  2. files        an empty tmpfs to work in and the /proc of the own PID namespace
+  3. user         a user namespace of its own: no capability over anything above it, its own process count
+  4. rlimits      before seccomp, which refuses to change them
+  5. credentials  no capability, no way to regain one
+  6. landlock     files by path, once more, for the day when a mount was forgotten
+  7. hello        the channel, the pidfd and the output files go to the host
+  8. descriptors  everything but the channel, stdout and stderr is closed
+  9. seccomp      last, for it refuses most of the calls above
+
+The PID namespace is made by the zygote just before the fork. Each step is a layer of its own with a test that fails
+without it (`tests/escapes`), which is why a layer can be left out by name: `Isolation(without=...)`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dspex._kernel import landlock, mounts, namespaces, processes, seccomp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SANDBOX_ROOT: Final = "/run/sandbox"
+GUEST_ID: Final = 1000
+
+
+class Walls(NamedTuple):
+    """What every guest of one zygote is confined with, worked out once."""
+
+    level: str  # "namespaces" or "landlock"
+    without: frozenset[str]  # layers left out on request
+    heap: int  # bytes of address space for RLIMIT_AS, the ready guest's own included
+    cpu: int  # seconds for RLIMIT_CPU; 0 where the host watches instead (sessions)
+    processes: int
+    open_files: int
+    disk: int  # bytes of the tmpfs
+    subprocesses: bool
+    read_fds: tuple[int, ...]  # O_PATH descriptors: readable and executable beneath
+    write_fds: tuple[int, ...]  # O_PATH descriptors: writable beneath
+    filter: bytes  # the seccomp program
+
+
+class Birth(NamedTuple):
+    """What is of one guest alone while it is being confined."""
+
+    walls: Walls
+    directory: str  # where it works: the tmpfs, or a directory of its own at level landlock
+    keep: tuple[int, ...]  # descriptors that stay open
+    hello: Callable[[], None]
+
+
+def confine(birth: Birth) -> None:
+    """Run the steps; the process is a guest when this returns. `OSError` names the step that failed."""
+    for name, step, levels in STEPS:
+        if birth.walls.level in levels and name not in birth.walls.without:
+            try:
+                step(birth)
+            except OSError as error:
+                raise OSError(error.errno, f"step {name}: {error.strerror or error}") from error
+
+
+def _own_namespaces(birth: Birth) -> None:
+    ipc = 0 if "ipc" in birth.walls.without else namespaces.IPC
+    namespaces.unshare(namespaces.MOUNT | ipc)
+
+
+def _own_files(birth: Birth) -> None:
+    walls = birth.walls
+    # One inode costs about a kilobyte of kernel memory: files are bounded along with bytes.
+    mounts.tmpfs(
+        SANDBOX_ROOT, size=walls.disk, inodes=max(64, walls.disk // 4096), noexec=not walls.subprocesses
+    )
+    if "pid" not in walls.without and "proc" not in walls.without:
+        mounts.proc("/proc")
+
+
+def _own_user(birth: Birth) -> None:
+    namespaces.unshare(namespaces.USER)
+    namespaces.write_maps(f"{GUEST_ID} 0 1", f"{GUEST_ID} 0 1")
+
+
+def _working_directory(birth: Birth) -> None:
+    for name in ("work", "tmp"):
+        os.mkdir(f"{birth.directory}/{name}", 0o700)
+    os.chdir(f"{birth.directory}/work")
+
+
+def _rlimits(birth: Birth) -> None:
+    walls = birth.walls
+    limit = resource.setrlimit
+    limit(resource.RLIMIT_CORE, (0, 0))
+    limit(resource.RLIMIT_AS, (walls.heap, walls.heap))
+    limit(resource.RLIMIT_FSIZE, (walls.disk, walls.disk))
+    limit(resource.RLIMIT_NOFILE, (walls.open_files, walls.open_files))
+    limit(resource.RLIMIT_MEMLOCK, (0, 0))
+    limit(resource.RLIMIT_MSGQUEUE, (0, 0))
+    if walls.cpu:
+        # The soft limit is a signal that a program may catch; the hard one, a second on, is not.
+        limit(resource.RLIMIT_CPU, (walls.cpu, walls.cpu + 1))
+    if walls.level == "namespaces" and "user" not in walls.without:
+        limit(resource.RLIMIT_NPROC, (walls.processes, walls.processes))
+
+
+def _credentials(birth: Birth) -> None:
+    processes.drop_capabilities()
+    processes.forbid_new_privileges()
+
+
+def _hidden(birth: Birth) -> None:
+    processes.hide_memory()
+
+
+def _landlock(birth: Birth) -> None:
+    ruleset = landlock.Ruleset.create()
+    try:
+        for descriptor in birth.walls.read_fds:
+            ruleset.allow_read_execute(descriptor)
+        for descriptor in birth.walls.write_fds:
+            ruleset.allow_write(descriptor)
+        ruleset.allow_write(birth.directory)
+        if birth.walls.level == "namespaces":
+            ruleset.allow_read("/proc")
+        ruleset.restrict()
+    finally:
+        ruleset.close()
+
+
+def _hello(birth: Birth) -> None:
+    birth.hello()
+
+
+def _descriptors(birth: Birth) -> None:
+    processes.close_descriptors(birth.keep)
+
+
+def _seccomp(birth: Birth) -> None:
+    program = birth.walls.filter
+    if birth.walls.level == "landlock":
+        program = seccomp.for_pid(program, os.getpid())
+    seccomp.install(program)
+
+
+_BOTH: Final = ("namespaces", "landlock")
+
+STEPS: Final[tuple[tuple[str, Callable[[Birth], None], tuple[str, ...]], ...]] = (
+    ("mount", _own_namespaces, ("namespaces",)),
+    ("files", _own_files, ("namespaces",)),
+    ("user", _own_user, ("namespaces",)),
+    ("work", _working_directory, _BOTH),
+    ("rlimits", _rlimits, _BOTH),
+    ("credentials", _credentials, _BOTH),
+    ("memory", _hidden, ("landlock",)),
+    ("landlock", _landlock, _BOTH),
+    ("hello", _hello, _BOTH),
+    ("descriptors", _descriptors, _BOTH),
+    ("seccomp", _seccomp, _BOTH),
+)

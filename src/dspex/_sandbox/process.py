@@ -1,0 +1,234 @@
+"""The host's side: a zygote that was started, and a guest that it forked.
+
+Theory of operation. `Zygote` and `Guest` are thin handles: descriptors, and what was said on them. They hold no policy
+and take no decision; the pool does. The control socket is read by one thread only (the pool's keeper), written by any:
+a datagram is sent whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dspex._kernel import processes
+from dspex.errors import SandboxStartError
+
+if TYPE_CHECKING:
+    from dspex._sandbox.limits import ResourceLimits
+    from dspex.languages._base import Plan
+
+_SERIAL: Final = struct.Struct("<Q")
+_EXIT: Final = struct.Struct("<QidQ")
+_RIGHTS: Final = struct.Struct("4i")
+_RIGHTS_SPACE: Final = socket.CMSG_SPACE(_RIGHTS.size)
+_MAX_MESSAGE: Final = 8192
+_PATIENCE: Final = 5.0  # seconds for a zygote to end by itself
+# Socket buffers count in no limit of the kernel's but this: descriptors, times what one may hold (net.core.wmem_default).
+_PER_DESCRIPTOR: Final = 208 << 10
+
+
+class Ready(NamedTuple):
+    """The zygote serves."""
+
+
+class Refused(NamedTuple):
+    """The zygote could not start; `reason` names the step and the kernel's word."""
+
+    reason: str
+
+
+class Ended(NamedTuple):
+    """A guest ended otherwise than by our leave: its wait status, CPU seconds and peak memory in bytes."""
+
+    serial: int
+    status: int
+    cpu: float
+    peak_memory: int
+
+
+class Stillborn(NamedTuple):
+    """A guest could not be confined; `reason` names the step."""
+
+    serial: int
+    reason: str
+
+
+class Gone(NamedTuple):
+    """The zygote is no more."""
+
+
+class Guest:
+    """One confined process, and the descriptors through which the host has to do with it."""
+
+    __slots__ = ("_pid", "channel", "ended", "err", "out", "pidfd", "serial")
+
+    def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int) -> None:
+        self.serial = serial
+        self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=channel)
+        self.pidfd = pidfd
+        self.out = out
+        self.err = err
+        self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
+        self._pid = 0
+
+    @property
+    def pid(self) -> int:
+        """The guest's process number as the host sees it."""
+        if not self._pid:
+            self._pid = processes.pid_of(self.pidfd)
+        return self._pid
+
+    def kill(self) -> None:
+        """SIGKILL; every process of the guest ends with it."""
+        if self.pidfd >= 0:
+            processes.kill(self.pidfd)
+
+    def close(self) -> None:
+        """Let go: a guest that waits for its next request sees the end of its channel and exits."""
+        if self.pidfd < 0:
+            return
+        pidfd, self.pidfd = self.pidfd, -1
+        self.channel.close()
+        for descriptor in (pidfd, self.out, self.err):
+            os.close(descriptor)
+
+    def output(self, descriptor: int, limit: int) -> tuple[bytes, bool]:
+        """What was printed into `self.out` or `self.err` so far, at most `limit` bytes, and whether there was more.
+
+        The guest shares the file's offset, so it also says how much was written; it is set back for the next run.
+        """
+        size = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if size == 0:
+            return b"", False
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return os.pread(descriptor, min(size, limit), 0), size > limit
+
+
+class Zygote:
+    """A zygote that was exec'd, and its control socket."""
+
+    def __init__(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        self._control = control
+        self._process = process
+
+    @classmethod
+    def start(cls, charter: dict[str, object], argv: tuple[str, ...]) -> Zygote:
+        """Exec a zygote; it has said nothing yet. Call from a thread that lives as long as the zygote shall.
+
+        Raises `SandboxStartError` when the interpreter cannot be started.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            process = subprocess.Popen(
+                [*argv, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise SandboxStartError(f"the interpreter {argv[0]} could not be started: {error}") from error
+        finally:
+            theirs.close()
+        ours.send(json.dumps(charter).encode())
+        return cls(ours, process)
+
+    def fileno(self) -> int:
+        """The control socket's descriptor, to wait on."""
+        return self._control.fileno()
+
+    def fork(self, serial: int) -> None:
+        """Ask for one more guest; its hello comes later. A zygote that has gone is found out by its reader."""
+        try:
+            self._control.send(b"F" + _SERIAL.pack(serial))
+        except OSError:
+            pass
+
+    def receive(self) -> Ready | Refused | Ended | Stillborn | Gone | Guest:
+        """The next message; blocks unless the control socket is readable."""
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(_MAX_MESSAGE, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return Gone()
+        match data[:1]:
+            case b"H":
+                return Guest(_SERIAL.unpack_from(data, 1)[0], *_RIGHTS.unpack(ancillary[0][2]))
+            case b"X":
+                return Ended(*_EXIT.unpack_from(data, 1))
+            case b"E":
+                (serial,) = _SERIAL.unpack_from(data, 1)
+                return Stillborn(serial, data[1 + _SERIAL.size :].decode("utf-8", "replace"))
+            case b"N":
+                return Refused(data[1:].decode("utf-8", "replace"))
+            case b"R":
+                return Ready()
+        return Gone()
+
+    def close(self) -> None:
+        """End the zygote and every guest of it, and wait until they are gone.
+
+        At the end of its control socket the zygote exits; as PID 1 it takes every guest along before the launcher,
+        which waits for it, exits too. One that does not is killed.
+        """
+        if self._control.fileno() < 0:
+            return
+        self._control.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def abandon(self) -> None:
+        """Let go of the descriptors only: the processes belong to the process that this one was forked from."""
+        self._control.close()
+        self._process.returncode = 0  # or subprocess would wait for what is no child of ours
+
+
+def charter(
+    plan: Plan,
+    limits: ResourceLimits,
+    *,
+    level: str,
+    without: frozenset[str],
+    subprocesses: bool,
+    directory: str,
+) -> dict[str, object]:
+    """The first message to a zygote: everything that it must know, as plain data."""
+    return {
+        "level": level,
+        "without": sorted(without),
+        "mounts": [list(mount) for mount in plan.tree.mounts],
+        "links": [list(link) for link in plan.tree.links],
+        "readable": plan.readable,
+        "writable": plan.writable,
+        "environment": plan.environment,
+        "sys_path": plan.sys_path,
+        "preload": plan.preload,
+        "guest": plan.guest,
+        "profile": plan.profile,
+        "subprocesses": subprocesses,
+        "directory": directory,
+        "limits": {
+            "heap": _heap(limits),
+            "cpu": int(limits.cpu + 0.999),
+            "processes": limits.processes,
+            "open_files": limits.open_files,
+            "disk": limits.disk,
+            "output": limits.output,
+        },
+    }
+
+
+def _heap(limits: ResourceLimits) -> int:
+    """Bytes of address space for a guest: its memory less what files, output and socket buffers may take, at least half."""
+    beside = limits.disk + 2 * limits.output + limits.open_files * _PER_DESCRIPTOR
+    return max(limits.memory // 2, limits.memory - beside)

@@ -1,0 +1,360 @@
+"""The zygote: a preloaded process that forks confined guests on request. Run as a script, never imported by the host.
+
+Theory of operation. This file is exec'd by the host with an empty environment and one descriptor, the control socket
+(SOCK_SEQPACKET, one message a datagram). The first message is the `Charter`. Then
+
+    launcher ──fork──► middle ──unshare──► (the launcher writes its id maps) ──fork──► zygote, PID 1
+
+and the middle one exits, so the zygote becomes the child of the launcher, a subreaper. Three processes are needed
+because a PID namespace begins with the next child, and because id maps for another user are written from outside.
+The host that is root assembles the tree in the middle process, before it gives up being root (see `rootfs`); an ordinary
+user assembles it in the zygote, whose user namespace grants the right to. At level `landlock` there is nothing to
+unshare: the launcher itself becomes the zygote.
+
+A guest needs a PID namespace of its own without a second fork: `unshare(PID)`, `fork()`, then setns back into the
+zygote's own PID namespace, so that the next unshare is allowed again.
+
+Messages, host to zygote: `F` + serial (fork a guest). Zygote to host: `R` (ready), `N` + text (cannot start), `X` +
+serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave), `E` + serial + text (a guest
+could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if __name__ == "__main__":
+    # The directory that holds the dspex package, for as long as it takes to import these few modules.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from dspex._kernel import landlock, memory, mounts, namespaces, processes, seccomp
+from dspex._sandbox import rootfs
+from dspex._sandbox.confine import SANDBOX_ROOT, Birth, Walls, confine
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SERIAL = struct.Struct("<Q")
+EXIT = struct.Struct("<QidQ")
+_SCM_RIGHTS = struct.Struct("4i")
+_MAX_MESSAGE = 1 << 20
+_OVERFLOW_ID = 65534
+
+
+def main(control: socket.socket) -> NoReturn:
+    """Become a zygote on `control` and serve until the host is gone."""
+    processes.die_with_parent()
+    charter = json.loads(control.recv(_MAX_MESSAGE))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for the host to act on
+    try:
+        importlib.import_module(charter["guest"])  # while its file can still be seen
+        if charter["level"] == "namespaces":
+            _enter_namespaces(control, charter)
+        else:
+            _become_nobody()
+        zygote = Zygote(control, charter)
+    except BaseException as error:  # whatever it is, the host must hear of it, for it waits
+        control.send(b"N" + _describe(error))
+        os._exit(1)
+    zygote.serve()
+
+
+def _describe(error: BaseException) -> bytes:
+    text = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
+    return text.encode("utf-8", "replace")[:4000]
+
+
+# --- Into the namespaces ---------------------------------------------------------------------------------------------
+
+
+def _enter_namespaces(control: socket.socket, charter: dict[str, Any]) -> None:
+    """Return in the zygote, PID 1 of its namespaces; the launcher stays behind and never returns."""
+    root = os.geteuid() == 0
+    processes.adopt_orphans()
+    ours, theirs = socket.socketpair()
+    middle = os.fork()
+    if middle:
+        theirs.close()
+        _stay_outside(control, ours, middle, root)
+    ours.close()
+    _leave(theirs, charter, root)
+    if os.fork():
+        os._exit(0)
+    theirs.recv(1)  # until the launcher has adopted us: a parent's death before that would look like the host's
+    theirs.close()
+    processes.die_with_parent()
+    _settle(charter, root)
+
+
+def _stay_outside(control: socket.socket, middle: socket.socket, pid: int, root: bool) -> NoReturn:
+    """The launcher: write the maps, adopt the zygote, wait for it, report what went wrong."""
+    try:
+        if message := middle.recv(4000):
+            if message != b"unshared":
+                raise OSError(message.decode("utf-8", "replace"))
+            outer_uid, outer_gid = (_OVERFLOW_ID, _OVERFLOW_ID) if root else (os.geteuid(), os.getegid())
+            namespaces.write_maps(f"0 {outer_uid} 1", f"0 {outer_gid} 1", pid=pid)
+            middle.send(b"mapped")
+        os.waitpid(pid, 0)
+        middle.send(b"!")
+    except OSError as error:
+        control.send(b"N" + _describe(error))
+        os._exit(1)
+    control.close()
+    middle.close()
+    _wait_for_children()
+
+
+def _wait_for_children() -> NoReturn:
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            os._exit(0)
+
+
+def _leave(launcher: socket.socket, charter: dict[str, Any], root: bool) -> None:
+    try:
+        if root:
+            os.setgroups([])
+            namespaces.unshare(namespaces.MOUNT)
+            mounts.make_private()
+            _build(charter)
+            mounts.proc("/proc") if "root" not in charter["without"] else None
+        wanted = namespaces.USER | namespaces.MOUNT | namespaces.UTS | namespaces.IPC
+        wanted |= 0 if "pid" in charter["without"] else namespaces.PID
+        wanted |= 0 if "network" in charter["without"] else namespaces.NETWORK
+        namespaces.unshare(wanted)
+        launcher.send(b"unshared")
+        if launcher.recv(16) != b"mapped":
+            os._exit(1)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        # Changing ids made this process undumpable, and its files in /proc root's; guests write their own maps there.
+        processes.show_memory()
+    except OSError as error:
+        launcher.send(_describe(error))
+        os._exit(1)
+
+
+def _settle(charter: dict[str, Any], root: bool) -> None:
+    if not root:
+        mounts.make_private()
+        _build(charter)
+    elif "pid" not in charter["without"]:
+        mounts.proc("/proc")
+    namespaces.sethostname("sandbox")
+
+
+def _build(charter: dict[str, Any]) -> None:
+    if "root" in charter["without"]:
+        mounts.tmpfs("/run", size=1 << 20)
+        os.mkdir(SANDBOX_ROOT)
+        return
+    tree = rootfs.Tree(tuple(rootfs.Mount(*m) for m in charter["mounts"]), tuple(charter["links"]))
+    at = rootfs.stage(tree)
+    rootfs.assemble(tree, at)
+    if os.getpid() == 1:
+        mounts.proc(at + "/proc")
+    rootfs.enter(at)
+
+
+def _become_nobody() -> None:
+    """At level landlock, a host that is root and may change its ids does not let guests be root."""
+    if os.geteuid() == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(_OVERFLOW_ID, _OVERFLOW_ID, _OVERFLOW_ID)
+            os.setresuid(_OVERFLOW_ID, _OVERFLOW_ID, _OVERFLOW_ID)
+        except PermissionError:
+            return  # no capability to do so: then uid 0 carries none that Landlock would have to stop
+        processes.die_with_parent()
+        processes.show_memory()
+
+
+# --- The fork server -------------------------------------------------------------------------------------------------
+
+
+class Zygote:
+    """Forks guests on request, reaps them, and says how each ended."""
+
+    def __init__(self, control: socket.socket, charter: dict[str, Any]) -> None:
+        self._control = control
+        self._charter = charter
+        self._serials: dict[int, int] = {}
+        self._level: str = charter["level"]
+        self._own_pids = "pid" not in charter["without"] and self._level == "namespaces"
+        self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_pids else -1
+        self._guest = self._preload()
+        self._walls = self._plan_walls()
+        gc.collect()
+        gc.freeze()
+        self._reaped, wakeup = socket.socketpair()
+        self._reaped.setblocking(False)
+        wakeup.setblocking(False)
+        self._wakeup = wakeup
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+
+    def serve(self) -> NoReturn:
+        """Answer the host until it is gone; then exit, and every guest with us."""
+        self._control.send(b"R")
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._reaped, select.POLLIN)
+        control = self._control.fileno()
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == control:
+                    self._obey()
+                else:
+                    self._reap()
+
+    def _preload(self) -> ModuleType:
+        """Import what guests shall find imported, and leave nothing of dspex that a program could import."""
+        guest = sys.modules[self._charter["guest"]]
+        os.environ.update(self._charter["environment"])
+        sys.path[:] = self._charter["sys_path"]
+        sys.argv[:] = [""]
+        for name in self._charter["preload"]:
+            importlib.import_module(name)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "dspex"]:
+            del sys.modules[name]
+        return guest
+
+    def _plan_walls(self) -> Walls:
+        charter, limits = self._charter, self._charter["limits"]
+        rules = seccomp.Rules(
+            subprocesses=charter["subprocesses"], only_own_pid=self._level == "landlock"
+        )
+        return Walls(
+            level=self._level,
+            without=frozenset(charter["without"]),
+            heap=limits["heap"] + _address_space(),
+            cpu=limits["cpu"],
+            processes=limits["processes"],
+            open_files=limits["open_files"],
+            disk=limits["disk"],
+            subprocesses=charter["subprocesses"],
+            read_fds=_open_paths(charter["readable"]),
+            write_fds=_open_paths(charter["writable"]),
+            filter=seccomp.assemble(rules),
+        )
+
+    def _obey(self) -> None:
+        message = self._control.recv(64)
+        if not message:
+            os._exit(0)
+        (serial,) = SERIAL.unpack_from(message, 1)
+        try:
+            self._fork(serial)
+        except OSError as error:
+            self._control.send(b"E" + SERIAL.pack(serial) + _describe(error))
+
+    def _fork(self, serial: int) -> None:
+        if self._own_pids:
+            namespaces.unshare(namespaces.PID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._be_born(serial)
+            self._serials[pid] = serial
+        finally:
+            if self._own_pids and os.getpid() == 1:
+                namespaces.enter(self._pid_namespace, namespaces.PID)
+
+    def _reap(self) -> None:
+        try:
+            self._reaped.recv(4096)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            serial = self._serials.pop(pid, None)
+            if serial is not None and status:
+                cpu = usage.ru_utime + usage.ru_stime
+                self._control.send(b"X" + EXIT.pack(serial, status, cpu, usage.ru_maxrss * 1024))
+            if serial is not None and self._level == "landlock":
+                _remove(f"{self._charter['directory']}/{serial}")
+
+    # --- In the guest ------------------------------------------------------------------------------------------------
+
+    def _be_born(self, serial: int) -> NoReturn:
+        """Be confined, say hello, run the guest program; never return into the zygote's code."""
+        try:
+            processes.die_with_parent()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            channel = self._confine(serial)
+        except BaseException as error:  # the host waits for this guest: it must hear why there will be none
+            self._control.send(b"E" + SERIAL.pack(serial) + _describe(error))
+            os._exit(1)
+        try:
+            self._guest.main(channel, self._charter["profile"])
+        finally:
+            os._exit(70)
+
+    def _confine(self, serial: int) -> int:
+        theirs, channel = socket.socketpair()
+        size = _whole_pages(self._charter["limits"]["output"]) + 4096
+        out, err = memory.output_file("stdout", size), memory.output_file("stderr", size)
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        directory = SANDBOX_ROOT
+        if self._level == "landlock":
+            directory = f"{self._charter['directory']}/{serial}"
+            os.mkdir(directory, 0o700)
+
+        def hello() -> None:
+            pidfd = processes.open_pidfd(os.getpid())
+            rights = _SCM_RIGHTS.pack(theirs.fileno(), pidfd, out, err)
+            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            self._control.sendmsg([b"H" + SERIAL.pack(serial)], control)
+
+        confine(Birth(self._walls, directory, (0, 1, 2, channel.fileno()), hello))
+        # The objects below name descriptors that are closed by now, or closed elsewhere.
+        theirs.detach()
+        self._control.detach()
+        self._reaped.detach()
+        self._wakeup.detach()
+        return channel.detach()
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _open_paths(paths: list[str]) -> tuple[int, ...]:
+    return tuple(os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths)
+
+
+def _whole_pages(size: int) -> int:
+    return (size + 4095) & ~4095
+
+
+def _remove(directory: str) -> None:
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=int(sys.argv[1])))

@@ -1,0 +1,1 @@
+"""Running code: executors, sessions, results, and the pool of guests behind them."""

@@ -1,0 +1,187 @@
+"""One request and its answer, without any I/O: what to send next, what the bytes that came mean.
+
+Theory of operation. A driver (blocking, asyncio, or `map`'s poll loop) sends what `opening` or `lend` give, and feeds
+what it reads. The exchange is over when `reply` is set; a guest that breaks the protocol has made the reply a `Breach`, never an
+exception that could be taken for the engine's. All bounds are checked here, on the host's side of the wall.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dspex._kernel import memory
+from dspex._sandbox import wire
+from dspex.execution._result import KINDS, Failure
+
+if TYPE_CHECKING:
+    from dspex.languages._base import Language
+
+_LENGTH: Final = struct.Struct("<I")
+_INLINE: Final = 1 << 18  # buffers beyond this many bytes cross in a memory file
+_ENVELOPE: Final = 1 << 20  # room for repr, message and traceback beside the value
+
+
+class Answer(NamedTuple):
+    """A well-formed answer."""
+
+    value: Any
+    value_type: str | None
+    value_repr: str | None
+    failure: Failure | None
+
+
+class Breach(NamedTuple):
+    """The guest sent something that no guest program of ours sends."""
+
+    reason: str
+
+
+class Message(NamedTuple):
+    """Bytes to send, and a descriptor to send beside the first of them (closed by the driver once sent)."""
+
+    data: list[bytes | memoryview]
+    descriptor: int = -1
+
+
+class Exchange:
+    """The state of one request on one channel."""
+
+    __slots__ = ("_decoder", "_language", "_limit", "_loan", "reply")
+
+    def __init__(self, language: Language, limit: int) -> None:
+        self._language = language
+        self._limit = limit
+        self._decoder = wire.Decoder(2 * limit + _ENVELOPE)
+        self._loan: tuple[int, int] | None = None  # descriptor and size of the memory file that was lent
+        self.reply: Answer | Breach | None = None
+
+    @property
+    def wanted(self) -> int:
+        """A good size for the next read."""
+        return max(65536, min(self._decoder.wanted, 1 << 22))
+
+    def opening(self, body: bytes, buffers: list[memoryview]) -> Message:
+        """The request itself."""
+        size = sum(buffer.nbytes for buffer in buffers)
+        if size > _INLINE:
+            head = wire.header(wire.EXECUTE, wire.IN_MEMORY_FILE, len(body), size)
+            return Message([head, body], _sealed(buffers, size))
+        return Message([b"".join((wire.header(wire.EXECUTE, 0, len(body), size), body, *buffers))])
+
+    def feed(self, data: bytes) -> Message | None:
+        """Take bytes of the guest; what to send back at once, if anything."""
+        try:
+            frame = self._decoder.feed(data)
+            if frame is None:
+                return None
+            if frame.kind == wire.BORROW:
+                return self._lend(frame)
+            self.reply = self._read(frame)
+        except ValueError as error:
+            self.reply = Breach(str(error))
+        return None
+
+    def close(self) -> None:
+        """Let go of a memory file that is still out on loan."""
+        if self._loan is not None:
+            os.close(self._loan[0])
+            self._loan = None
+
+    def _lend(self, frame: wire.Frame) -> Message | None:
+        if len(frame.body) != 8 or frame.buffers or self._loan is not None:
+            raise ValueError("a request for a memory file is malformed, or the second one")
+        size = int.from_bytes(frame.body, "little")
+        if not 0 < size <= self._limit:
+            raise ValueError(f"a memory file of {size:,} bytes was asked for, {self._limit:,} are allowed")
+        descriptor = memory.fixed_size("loan", size)
+        self._loan = (descriptor, size)
+        return Message([wire.header(wire.LENT, 0, 0, 0)], os.dup(descriptor))
+
+    def _read(self, frame: wire.Frame) -> Answer:
+        if len(frame.body) < _LENGTH.size:
+            raise ValueError("an answer is too short")
+        (length,) = _LENGTH.unpack_from(frame.body)
+        end = _LENGTH.size + length
+        if end > len(frame.body):
+            raise ValueError("an answer is shorter than the value that it announces")
+        envelope = _Envelope(frame.body[end:])
+        value = None
+        if length:
+            if length + len(frame.buffers) > self._limit:
+                size, limit = length + len(frame.buffers), self._limit
+                return _too_large(f"the value takes {size:,} bytes, {limit:,} are allowed")
+            buffers = self._called_in() if frame.flags & wire.IN_LOAN else frame.buffers
+            try:
+                text = frame.body[_LENGTH.size : end]
+                value = self._language.decode(text, buffers, bool(frame.flags & wire.TAGGED), self._limit)
+            except RecursionError:
+                raise ValueError("the value is nested too deeply") from None
+        return Answer(value, envelope.text("type"), envelope.text("repr"), envelope.failure())
+
+    def _called_in(self) -> memoryview:
+        """The loan's content, final: nobody can write to it any more, or this raises."""
+        if self._loan is None:
+            raise ValueError("an answer lies in a memory file that was never lent")
+        descriptor, size = self._loan
+        try:
+            memory.seal(descriptor)
+        except OSError:
+            raise ValueError("the memory file that was lent is still mapped writable by the guest") from None
+        return memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+
+
+class _Envelope:
+    """What an answer says beside its value; every field is checked, for a hostile program may have written it."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"an answer's envelope is no JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ValueError("an answer's envelope is no object")
+        self._content = content
+
+    def text(self, key: str) -> str | None:
+        value = self._content.get(key)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{key!r} of an answer is no text")
+        return value
+
+    def failure(self) -> Failure | None:
+        error = self._content.get("error")
+        if error is None:
+            return None
+        if not isinstance(error, dict) or error.get("kind") not in KINDS:
+            raise ValueError("an answer's error has no known kind")
+        line = error.get("line")
+        texts = [error.get(key) for key in ("type", "message", "traceback")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("an answer's error is malformed")
+        if line is not None and (not isinstance(line, int) or isinstance(line, bool)):
+            raise ValueError("an answer's error has a line that is no number")
+        return Failure(error["kind"], error["type"], error["message"], line, error["traceback"])
+
+
+def _too_large(message: str) -> Answer:
+    return Answer(None, None, None, Failure("value_limit", "ValueError", message))
+
+
+def _sealed(buffers: list[memoryview], size: int) -> int:
+    """A memory file that holds the buffers one behind the other, final."""
+    descriptor = memory.fixed_size("request", size)
+    try:
+        with mmap.mmap(descriptor, size) as target:
+            offset = 0
+            for buffer in buffers:
+                target[offset : offset + buffer.nbytes] = buffer.cast("B")
+                offset += buffer.nbytes
+        memory.seal(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,459 @@
+"""`CodeExecutor`: runs programs, each in a fresh guest, from any thread and any event loop."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+from dspex import languages, telemetry
+from dspex._sandbox.limits import ResourceLimits
+from dspex._sandbox.policy import SecurityPolicy
+from dspex.errors import ClosedError, LimitsError, UsageError
+from dspex.execution._isolation import Isolation
+from dspex.execution._line import Caller
+from dspex.execution._pool import Pool
+from dspex.execution._result import IsolationReport
+from dspex.execution._run import Run, adrive, drive
+from dspex.languages._base import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from types import TracebackType
+
+    from dspex._sandbox.process import Guest
+    from dspex.execution._result import ExecutionResult
+    from dspex.execution._session import Session
+    from dspex.languages._base import Language
+
+
+class Job(NamedTuple):
+    """One program for `CodeExecutor.map`, with the arguments of `execute`."""
+
+    code: str
+    variables: Mapping[str, object] | None = None
+    imports: Sequence[str] = ()
+    environment: Mapping[str, str] | None = None
+    working_directory: str | None = None
+    timeout: float | None = None
+
+
+class Prepared(NamedTuple):
+    """A job checked and encoded: nothing can be wrong with it any more."""
+
+    body: bytes
+    buffers: list[memoryview]
+    imports: tuple[str, ...]
+    timeout: float
+
+
+@final
+class CodeExecutor:
+    """Runs untrusted programs, each in a fresh sandbox of its own.
+
+    `policy` says what guests may reach, `limits` how much they may use, `isolation` ("namespaces", "landlock" or None for
+    the strongest there is) how they are walled in. At most `max_concurrency` (default: the cores) run at once; up to
+    `queue` callers wait in order. Safe to share between threads and event loops; the processes start with the first run.
+
+    Raises `UnknownLanguageError`, `PolicyError`, `LimitsError`, `UsageError`.
+    """
+
+    def __init__(
+        self,
+        language: str = "python",
+        *,
+        policy: SecurityPolicy | None = None,
+        limits: ResourceLimits | None = None,
+        isolation: Isolation | str | None = None,
+        max_concurrency: int | None = None,
+        queue: int = 10_000,
+    ) -> None:
+        self.language: Language = languages.get(language)
+        self.policy = _instance("policy", policy, SecurityPolicy)
+        self.limits = _instance("limits", limits, ResourceLimits)
+        self.isolation = Isolation.of(isolation)
+        self.max_concurrency = _count("max_concurrency", max_concurrency, len(os.sched_getaffinity(0)))
+        self.queue = _count("queue", queue, queue)
+        self.policy.check()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._submitted = 0
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        _EXECUTORS.add(self)
+
+    # --- Running --------------------------------------------------------------------------------------------------------
+
+    def execute(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+    ) -> ExecutionResult:
+        """Run `code` in a fresh guest and return its result; the value is that of the last expression.
+
+        `variables` become names of the program. `imports` ("numpy", "numpy as np") are preloaded and bound.
+        `environment` is what the program finds in its environment besides the engine's own few. `working_directory` is a
+        path inside the sandbox. `timeout` is in seconds of wall time and only ever shortens `limits.wall`.
+
+        Raises `UsageError` and below for wrong arguments, `SandboxError` and below when the engine fails. A program
+        that fails is a result whose `error` says why.
+        """
+        prepared = self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
+        started = time.time_ns() if telemetry.listening() else 0
+        pool, caller, waited = self._acquire(prepared.imports, needs_place=True)
+        guest = _guest_of(caller)
+        try:
+            run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
+            pool.refill(caller)
+            drive(run)
+            result = run.result(self.report(pool))
+        except BaseException:
+            guest.kill()
+            raise
+        finally:
+            pool.discard(guest)
+            pool.leave(caller)
+        if started:
+            telemetry.record(self.language.name, result, started)
+        return result
+
+    async def aexecute(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+    ) -> ExecutionResult:
+        """`execute` for event loops: awaits, takes no thread. Cancelling it kills the guest."""
+        prepared = self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
+        started = time.time_ns() if telemetry.listening() else 0
+        pool, caller, waited = await self._aacquire(prepared.imports, needs_place=True)
+        guest = _guest_of(caller)
+        try:
+            run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
+            pool.refill(caller)
+            await adrive(run)
+            result = run.result(self.report(pool))
+        except BaseException:
+            guest.kill()
+            raise
+        finally:
+            pool.discard(guest)
+            pool.leave(caller)
+        if started:
+            telemetry.record(self.language.name, result, started)
+        return result
+
+    def submit(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+    ) -> Future[ExecutionResult]:
+        """`execute` behind the caller's back: a future of its result. Raises `QueueFullError` at once."""
+        job = Job(code, variables, imports, environment, working_directory, timeout)
+        self.prepare(job)
+        return self._in_background(job)
+
+    def map(self, jobs: Iterable[str | Job], *, concurrency: int | None = None) -> Iterator[ExecutionResult]:
+        """Run many programs, at most `concurrency` at once, and yield their results in order as they come.
+
+        Jobs are drawn from the iterable only as they are needed, so both may be endless.
+        """
+        from dspex.execution._map import run_all
+
+        return run_all(self, jobs, _count("concurrency", concurrency, self.max_concurrency))
+
+    def session(self, *, imports: Sequence[str] = ()) -> Session:
+        """A living guest in which names persist between its `execute` calls, with `imports` preloaded."""
+        from dspex.execution._session import Session
+
+        session = Session(self, _imports(imports))
+        self._sessions.add(session)
+        return session
+
+    # --- Closing --------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End every guest and zygote; nothing is left when this returns. Calls that wait get `ClosedError`."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+            threads, self._threads = self._threads, None
+        if pool is not None:
+            pool.close()
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    async def aclose(self) -> None:
+        """`close` for event loops."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> CodeExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> CodeExecutor:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # --- For this package -------------------------------------------------------------------------------------------------
+
+    def prepare(self, job: Job) -> Prepared:
+        """Check a job and encode it. Raises `UsageError` and below."""
+        if not isinstance(job.code, str):
+            raise UsageError(f"code is a {type(job.code).__name__}; it must be a str")
+        timeout = _timeout(job.timeout, self.limits.wall)
+        imports = _imports(job.imports)
+        request = Request(
+            job.code,
+            _variables(job.variables),
+            imports,
+            _environment(job.environment),
+            _directory(job.working_directory),
+            timeout,
+        )
+        body, buffers = self.language.encode(request)
+        return Prepared(body, buffers, imports, timeout)
+
+    def begin(self, pool: Pool, guest: Guest, job: Prepared, waited: float, *, started_cpu: float) -> Run:
+        """A run of a prepared job, not yet sent."""
+        return Run(
+            pool,
+            guest,
+            self.language,
+            self.limits,
+            (job.body, job.buffers),
+            timeout=job.timeout,
+            waited=waited,
+            started_cpu=started_cpu,
+        )
+
+    def report(self, pool: Pool) -> IsolationReport:
+        """The walls in force."""
+        return IsolationReport(pool.level, self.isolation.layers(pool.level))
+
+    def pool(self) -> Pool:
+        """The pool, started on first use. Raises `ClosedError`."""
+        pool = self._pool
+        if pool is not None:
+            return pool
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this executor is closed; make a new CodeExecutor")
+            if self._pool is None:
+                self._pool = Pool(
+                    self.language, self.policy, self.limits, self.isolation, self.max_concurrency, self.queue
+                )
+            return self._pool
+
+    def _acquire(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> tuple[Pool, Caller, float]:
+        pool = self.pool()
+        signal = threading.Lock()
+        signal.acquire()
+        caller = pool.join(lambda lane: Caller(lane, needs_place=needs_place, wake=signal.release), imports)
+        if caller.served and caller.error is None:
+            return pool, caller, 0.0
+        begun = time.perf_counter()
+        try:
+            signal.acquire()
+        except BaseException:
+            pool.give_up(caller)
+            raise
+        if caller.error is not None:
+            raise caller.error
+        return pool, caller, time.perf_counter() - begun
+
+    async def _aacquire(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> tuple[Pool, Caller, float]:
+        import asyncio
+
+        pool = self.pool()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(_resolve, turn)
+            except RuntimeError:  # the loop is closed: the caller is no more
+                pool.give_up(caller)
+
+        caller = pool.join(lambda lane: Caller(lane, needs_place=needs_place, wake=wake), imports)
+        if caller.served and caller.error is None:
+            return pool, caller, 0.0
+        begun = time.perf_counter()
+        try:
+            await turn
+        except BaseException:
+            pool.give_up(caller)
+            raise
+        if caller.error is not None:
+            raise caller.error
+        return pool, caller, time.perf_counter() - begun
+
+    def _in_background(self, job: Job) -> Future[ExecutionResult]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from dspex.errors import QueueFullError
+
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this executor is closed; make a new CodeExecutor")
+            if self._submitted >= self.queue + self.max_concurrency:
+                raise QueueFullError(f"{self._submitted:,} submitted programs wait already; the queue holds no more")
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="dspex-submit")
+            self._submitted += 1
+            future = self._threads.submit(self.execute, job.code, **_arguments(job))
+        future.add_done_callback(self._one_less)
+        return future
+
+    def _one_less(self, _: Future[ExecutionResult]) -> None:
+        with self._lock:
+            self._submitted -= 1
+
+    def _forked(self) -> None:
+        """In a forked child: let go of what belongs to the parent."""
+        pool, self._pool, self._threads = self._pool, None, None
+        self._lock = threading.Lock()
+        self._submitted = 0
+        for session in list(self._sessions):
+            session.forked()
+        if pool is not None:
+            pool.abandon()
+
+
+def _resolve(turn: Any) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+def _guest_of(caller: Caller) -> Guest:
+    assert caller.guest is not None  # a served caller with a lane holds one
+    return caller.guest
+
+
+def _arguments(job: Job) -> dict[str, Any]:
+    arguments = job._asdict()
+    del arguments["code"]
+    return arguments
+
+
+# --- Arguments, checked ----------------------------------------------------------------------------------------------------
+
+
+def _instance(name: str, value: Any, kind: Any) -> Any:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is a {type(value).__name__}; it must be a {kind.__name__}")
+    return value
+
+
+def _count(name: str, value: object, default: int) -> int:
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return value
+
+
+def _timeout(value: object, most: float) -> float:
+    if value is None:
+        return most
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise LimitsError(f"timeout is {value!r}; it must be a positive number of seconds")
+    return min(float(value), most)
+
+
+def _variables(value: object) -> Mapping[str, object]:
+    from collections.abc import Mapping
+
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"variables is a {type(value).__name__}; it must be a mapping of names to values")
+    return value
+
+
+def _imports(value: object) -> tuple[str, ...]:
+    from collections.abc import Sequence
+
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise UsageError(f"imports is {value!r}; it must be a list of module names")
+    for spec in value:
+        parts = spec.split(" as ") if isinstance(spec, str) else []
+        names = [part.strip() for part in parts]
+        well = 1 <= len(names) <= 2 and all(p.isidentifier() for p in names[0].split("."))
+        if not well or (len(names) == 2 and not names[1].isidentifier()):
+            raise UsageError(f"imports has {spec!r}; an entry is 'module' or 'module as name'")
+    return tuple(dict.fromkeys(value))
+
+
+def _environment(value: object) -> Mapping[str, str]:
+    from collections.abc import Mapping
+
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"environment is a {type(value).__name__}; it must be a mapping of names to texts")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise UsageError(f"environment has the name {name!r}; it must be a non-empty str without '='")
+        if not isinstance(text, str) or "\0" in text:
+            raise UsageError(f"environment has {name}={text!r}; a value must be a str without NUL")
+    return value
+
+
+def _directory(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or "\0" in str(value) or not str(value):
+        raise UsageError(f"working_directory is {value!r}; it must be a path inside the sandbox")
+    return str(value)
+
+
+# --- The host process: its forks and its end ------------------------------------------------------------------------------------
+
+_EXECUTORS: weakref.WeakSet[CodeExecutor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for executor in list(_EXECUTORS):
+        executor._forked()
+
+
+def _at_exit() -> None:
+    for executor in list(_EXECUTORS):
+        executor.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

@@ -1,0 +1,429 @@
+"""Guests forked ahead: zygotes started, watched and restarted, and their guests handed to callers in order.
+
+Theory of operation. All decisions are `_line`'s; this file holds the lock around them and one thread, the *keeper*, that reads
+every control socket. The keeper starts the zygotes (they die with the thread that started them, so it must outlive them),
+takes in the guests as they say hello, restarts a zygote that was lost (with backoff), closes lanes that nobody used for
+a while, and kills what runs far beyond its deadline. Callers talk to their guest themselves, on their own thread or event
+loop; the keeper is never between a request and its answer.
+
+A fork of the host (multiprocessing, os.fork) finds a pool without its keeper: `abandon` closes the inherited descriptors in the
+child, which starts a pool of its own on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from dspex._kernel import landlock, resources
+from dspex._sandbox import process
+from dspex.errors import ClosedError, IsolationError, SandboxError, SandboxStartError
+from dspex.execution._line import Caller, Lane, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dspex._sandbox.limits import ResourceLimits
+    from dspex._sandbox.policy import SecurityPolicy
+    from dspex._sandbox.process import Guest, Zygote
+    from dspex.execution._isolation import Isolation
+    from dspex.languages._base import Language
+
+_IDLE: Final = 60.0  # seconds after which a lane other than the plain one is closed
+_TICK: Final = 0.05  # seconds between two looks at what runs
+_TRIES: Final = 4  # starts in a row that may fail before callers are told
+_GRACE: Final = 0.25  # seconds beyond its deadline after which the keeper kills what its caller did not
+_MAX_LANES: Final = 8
+
+
+class Watch:
+    """A guest at work, as the keeper watches it."""
+
+    __slots__ = ("cpu", "deadline", "guest", "limit_hit", "started_cpu")
+
+    def __init__(self, guest: Guest, deadline: float, cpu: float) -> None:
+        self.guest = guest
+        self.deadline = deadline
+        self.cpu = cpu
+        self.started_cpu = resources.cpu_time(guest.pid)
+        self.limit_hit = ""
+
+
+class Staffed(Lane):
+    """A lane with its zygote, as far as there is one."""
+
+    def __init__(self, imports: tuple[str, ...]) -> None:
+        super().__init__(imports)
+        self.zygote: Zygote | None = None
+        self.serving = False
+        self.failures = 0
+        self.start_at = 0.0
+        self.last_used = time.monotonic()
+        self.directory = ""
+        self.alive: dict[int, Guest] = {}
+
+
+class Pool:
+    """See the head of this file."""
+
+    def __init__(
+        self,
+        language: Language,
+        policy: SecurityPolicy,
+        limits: ResourceLimits,
+        isolation: Isolation,
+        places: int,
+        queue: int,
+    ) -> None:
+        self._language = language
+        self._policy = policy
+        self._limits = limits
+        self._isolation = isolation
+        self._level = isolation.level or "namespaces"
+        self._ahead = max(2, 2 * places)
+        self._line = Line(places, queue)
+        self._lock = threading.Lock()
+        self._deaths = threading.Condition(self._lock)
+        self._lanes: dict[tuple[str, ...], Staffed] = {}
+        self._watched: dict[int, Watch] = {}
+        self._serial = 0
+        self._closed = False
+        self._closing = False
+        self._waker, self._alarm = socket.socketpair()
+        self._alarm.setblocking(False)
+        self._waker.setblocking(False)
+        self._keeper = threading.Thread(target=self._keep, name="dspex-keeper", daemon=True)
+        self._keeper.start()
+
+    @property
+    def level(self) -> str:
+        """The level of isolation in force."""
+        return self._level
+
+    # --- For callers: a place and a guest -----------------------------------------------------------------------------
+
+    def join(self, caller_of: Callable[[Staffed | None], Caller], imports: tuple[str, ...] | None) -> Caller:
+        """Queue a caller, for a guest that has `imports` preloaded (None: for a place only).
+
+        Raises `QueueFullError`, `ClosedError`, `PolicyError`.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this executor is closed; make a new CodeExecutor")
+            lane = None if imports is None else self._lane(imports)
+            caller = caller_of(lane)
+            served = self._line.join(caller)
+            if lane is not None:
+                lane.last_used = time.monotonic()
+        self._wake(served, unless=caller)
+        return caller
+
+    def refill(self, caller: Caller) -> None:
+        """Ask for the guests that are missing; called once the caller's own request is on its way."""
+        lane = caller.lane
+        if isinstance(lane, Staffed):
+            with self._lock:
+                self._staff(lane)
+
+    def give_up(self, caller: Caller) -> None:
+        """A caller that will not run after all."""
+        with self._lock:
+            served = self._line.give_up(caller)
+        self._wake(served)
+
+    def leave(self, caller: Caller) -> None:
+        """The caller's run is over."""
+        with self._lock:
+            if not caller.placed:
+                return
+            caller.placed = False
+            served = self._line.leave()
+        self._wake(served)
+
+    def discard(self, guest: Guest) -> None:
+        """Nobody needs this guest any more."""
+        with self._lock:
+            for lane in self._lanes.values():
+                lane.alive.pop(guest.serial, None)
+        guest.close()
+
+    def watch(self, guest: Guest, deadline: float, cpu: float) -> Watch:
+        """Let the keeper enforce what the kernel does not: until `unwatch`."""
+        watch = Watch(guest, deadline, cpu)
+        self._watched[guest.serial] = watch
+        if len(self._watched) == 1:
+            self._ring()
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """The run is over."""
+        self._watched.pop(watch.guest.serial, None)
+
+    def post_mortem(self, guest: Guest, timeout: float = 2.0) -> process.Ended | None:
+        """How a guest whose channel closed came to its end; None when its zygote could not say."""
+        with self._deaths:
+            self._deaths.wait_for(lambda: guest.ended is not None or guest.serial < 0, timeout)
+            return guest.ended
+
+    def close(self) -> None:
+        """End every zygote and guest; return when none is left. Callers that wait get `ClosedError`."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closed = self._closing = True
+        self._ring()
+        if threading.current_thread() is not self._keeper:
+            self._keeper.join()
+
+    def abandon(self) -> None:
+        """In a forked child: close the inherited descriptors; the processes belong to the parent."""
+        self._closed = self._closing = True
+        for lane in self._lanes.values():
+            if lane.zygote is not None:
+                lane.zygote.abandon()
+            for guest in lane.alive.values():
+                guest.close()
+        self._waker.close()
+        self._alarm.close()
+
+    # --- Under the lock -------------------------------------------------------------------------------------------------
+
+    def _lane(self, imports: tuple[str, ...]) -> Staffed:
+        lane = self._lanes.get(imports)
+        if lane is None:
+            self._language.plan(self._policy, self._limits, imports, self._level)  # raises PolicyError here and now
+            lane = self._lanes[imports] = Staffed(imports)
+            self._ring()
+        return lane
+
+    def _staff(self, lane: Staffed) -> None:
+        if lane.zygote is None or not lane.serving:
+            return
+        for _ in range(lane.shortage(self._ahead)):
+            self._serial += 1
+            lane.coming += 1
+            lane.zygote.fork(self._serial)
+
+    # --- Without it -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _wake(served: list[Caller], unless: Caller | None = None) -> None:
+        for caller in served:
+            if caller is not unless:
+                caller.wake()
+
+    def _ring(self) -> None:
+        try:
+            self._waker.send(b"!")
+        except (BlockingIOError, OSError):
+            pass  # it has been rung already, or is gone
+
+    # --- The keeper -----------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while not self._closing:
+            self._start_lanes()
+            for descriptor in self._wait():
+                self._hear(descriptor)
+            self._look_around()
+        self._end()
+
+    def _wait(self) -> list[int]:
+        poll = select.poll()
+        poll.register(self._alarm, select.POLLIN)
+        for lane in self._lanes.copy().values():
+            if lane.zygote is not None:
+                poll.register(lane.zygote, select.POLLIN)
+        return [descriptor for descriptor, _ in poll.poll(self._patience())]
+
+    def _patience(self) -> float:
+        """Milliseconds until there is something to look at without being called."""
+        if self._watched:
+            return _TICK * 1000
+        now = time.monotonic()
+        due = [lane.start_at - now for lane in self._lanes.copy().values() if lane.zygote is None]
+        return max(0.0, min([*due, _IDLE / 4]) * 1000)
+
+    def _hear(self, descriptor: int) -> None:
+        if descriptor == self._alarm.fileno():
+            try:
+                self._alarm.recv(4096)
+            except BlockingIOError:
+                pass
+            return
+        for lane in self._lanes.copy().values():
+            if lane.zygote is not None and lane.zygote.fileno() == descriptor:
+                self._act(lane, lane.zygote.receive())
+
+    def _act(self, lane: Staffed, message: object) -> None:
+        served: list[Caller] = []
+        with self._lock:
+            match message:
+                case process.Guest():
+                    lane.coming -= 1
+                    lane.failures = 0
+                    lane.alive[message.serial] = message
+                    served = self._line.arrive(lane, message)
+                case process.Ready():
+                    lane.serving = True
+                    self._staff(lane)
+                case process.Ended():
+                    self._bury(lane, message)
+                case process.Stillborn():
+                    lane.coming -= 1
+                    served = self._failed(lane, SandboxStartError(f"a guest could not be confined: {message.reason}"))
+                    self._staff(lane)
+                case process.Refused():
+                    served = self._refused(lane, message.reason)
+                case process.Gone():
+                    served = self._lost(lane)
+        self._wake(served)
+
+    def _bury(self, lane: Staffed, ended: process.Ended) -> None:
+        guest = lane.alive.pop(ended.serial, None)
+        if guest is None:
+            return
+        guest.ended = ended
+        self._deaths.notify_all()
+        if guest in lane.ready:
+            lane.ready.remove(guest)
+            guest.close()
+            self._staff(lane)
+
+    def _failed(self, lane: Staffed, error: SandboxError) -> list[Caller]:
+        lane.failures += 1
+        lane.start_at = time.monotonic() + min(2.0, 0.01 * 2**lane.failures)
+        return self._line.fail(lane, error) if lane.failures >= _TRIES else []
+
+    def _refused(self, lane: Staffed, reason: str) -> list[Caller]:
+        self._clear(lane)
+        if self._level == "namespaces" and self._isolation.level is None and landlock.abi() > 0:
+            self._level = "landlock"  # the next lower level at or above the minimum; every result says so
+            return []
+        lane.failures = _TRIES
+        return self._failed(lane, _refusal(self._level, reason))
+
+    def _lost(self, lane: Staffed) -> list[Caller]:
+        for guest in lane.alive.values():
+            guest.serial = -guest.serial  # nobody will say how it ended
+        self._deaths.notify_all()
+        self._clear(lane)
+        return self._failed(lane, SandboxStartError("the zygote was lost as soon as it was started, several times"))
+
+    def _clear(self, lane: Staffed) -> None:
+        if lane.zygote is not None:
+            lane.zygote.close()
+        for guest in lane.ready:
+            guest.close()
+        lane.ready.clear()
+        lane.alive.clear()
+        lane.zygote, lane.serving, lane.coming = None, False, 0
+        if lane.directory:
+            shutil.rmtree(lane.directory, ignore_errors=True)
+            lane.directory = ""
+
+    def _start_lanes(self) -> None:
+        now = time.monotonic()
+        for lane in self._lanes.copy().values():
+            wanted = not lane.failures or lane.callers
+            if lane.zygote is None and lane.start_at <= now and wanted and not self._closing:
+                self._start(lane)
+
+    def _start(self, lane: Staffed) -> None:
+        try:
+            plan = self._language.plan(self._policy, self._limits, lane.imports, self._level)
+            if self._level == "landlock":
+                lane.directory = _working_directory()
+            charter = process.charter(
+                plan,
+                self._limits,
+                level=self._level,
+                without=self._isolation.without,
+                subprocesses=self._policy.subprocesses and self._level == "namespaces",
+                directory=lane.directory,
+            )
+            lane.zygote = process.Zygote.start(charter, plan.argv)
+        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
+            known = error if isinstance(error, SandboxError) else SandboxStartError(f"a zygote cannot start: {error}")
+            with self._lock:
+                lane.failures = _TRIES
+                served = self._failed(lane, known)
+            self._wake(served)
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        for watch in self._watched.copy().values():
+            _enforce(watch, self._limits, self._policy, self._level, now)
+        with self._lock:
+            others = [lane for lane in self._lanes.values() if lane.imports and not lane.callers and not lane.alive.keys() - {g.serial for g in lane.ready}]
+            spare = sorted(others, key=lambda lane: lane.last_used)
+            old = [lane for lane in spare if now - lane.last_used > _IDLE]
+            for lane in old or spare[: max(0, len(self._lanes) - _MAX_LANES)]:
+                self._clear(lane)
+                del self._lanes[lane.imports]
+
+    def _end(self) -> None:
+        error = ClosedError("the executor was closed while this call waited")
+        with self._lock:
+            failed = self._line.empty(error)
+            for lane in self._lanes.values():
+                failed += self._line.fail(lane, error)
+                self._clear(lane)
+            self._lanes.clear()
+            self._deaths.notify_all()
+        self._waker.close()
+        self._alarm.close()
+        self._wake(failed)
+
+
+def _working_directory() -> str:
+    path = tempfile.mkdtemp(prefix="dspex-")
+    if os.geteuid() == 0:
+        os.chmod(path, 0o777)  # the zygote gives up being root where it may; what it makes inside is its own
+    return path
+
+
+def _refusal(level: str, reason: str) -> IsolationError:
+    from dspex._kernel.probe import probe
+
+    findings = [finding for finding in probe().findings() if not finding.ok]
+    missing = tuple(finding.name for finding in findings)
+    mend = tuple(finding.mend for finding in findings if finding.mend)
+    text = f"this host cannot enforce isolation {level!r}: {reason}"
+    if mend:
+        text += "; to mend it: " + "; ".join(mend)
+    return IsolationError(text + " (`dspex doctor` shows all)", missing=missing, mend=mend)
+
+
+def _enforce(watch: Watch, limits: ResourceLimits, policy: SecurityPolicy, level: str, now: float) -> None:
+    """Kill a guest that is beyond a limit which the kernel does not hold for it."""
+    guest = watch.guest
+    if now > watch.deadline + _GRACE:
+        watch.limit_hit = watch.limit_hit or "timeout"
+        guest.kill()
+        return
+    if not policy.subprocesses and level == "namespaces":
+        try:
+            over = resources.cpu_time(guest.pid) - watch.started_cpu > watch.cpu
+        except OSError:
+            return
+        watch.limit_hit = "cpu_limit" if over else ""
+    else:
+        try:
+            usage = resources.tree_usage(guest.pid)
+        except OSError:
+            return
+        if usage.memory > limits.memory:
+            watch.limit_hit = "memory_limit"
+        elif usage.cpu - watch.started_cpu > watch.cpu:
+            watch.limit_hit = "cpu_limit"
+        elif max(usage.threads, usage.processes) > limits.processes:
+            watch.limit_hit = "process_limit"
+    if watch.limit_hit:
+        guest.kill()

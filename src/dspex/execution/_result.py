@@ -1,0 +1,146 @@
+"""What a run comes back with: `ExecutionResult` and its parts, all read-only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final
+
+from dspex.errors import ProgramError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Kind = Literal[
+        "syntax",
+        "runtime",
+        "timeout",
+        "cpu_limit",
+        "memory_limit",
+        "process_limit",
+        "disk_limit",
+        "output_limit",
+        "value_limit",
+        "policy",
+        "killed",
+    ]
+
+T = TypeVar("T")
+
+KINDS = frozenset(
+    "syntax runtime timeout cpu_limit memory_limit process_limit disk_limit output_limit value_limit policy killed".split()
+)
+
+
+class Failure(NamedTuple):
+    """Why a program failed, in its own author's terms."""
+
+    kind: Kind
+    type: str  # the exception's class, as `ValueError`
+    message: str
+    line: int | None = None  # in the user's code, counted from 1
+    traceback: str = ""  # the user's own frames only
+
+
+class Usage(NamedTuple):
+    """What one run used. The kernel's own figures, not the guest's."""
+
+    wall: float = 0.0  # seconds from the request to the answer
+    cpu: float = 0.0  # seconds of CPU, all threads
+    peak_memory: int = 0  # bytes resident at the highest, the preloaded interpreter's shared pages included
+    processes: int = 1
+    waited: float = 0.0  # seconds in the queue before the run began; not part of `wall`
+
+
+class IsolationReport(NamedTuple):
+    """The walls that stood during a run."""
+
+    level: str  # "namespaces" or "landlock"
+    layers: tuple[str, ...]
+
+
+@final
+class ExecutionResult:
+    """The outcome of one run. A failed program is a value here, never an exception."""
+
+    __slots__ = ("error", "isolation", "stderr", "stdout", "usage", "value", "value_repr", "value_type")
+
+    value: Any
+    value_repr: str | None
+    value_type: str | None
+    stdout: str
+    stderr: str
+    error: Failure | None
+    usage: Usage
+    isolation: IsolationReport
+
+    def __init__(
+        self,
+        *,
+        usage: Usage,
+        isolation: IsolationReport,
+        value: Any = None,
+        value_repr: str | None = None,
+        value_type: str | None = None,
+        stdout: str = "",
+        stderr: str = "",
+        error: Failure | None = None,
+    ) -> None:
+        self.value = value
+        self.value_repr = value_repr
+        self.value_type = value_type
+        self.stdout = stdout
+        self.stderr = stderr
+        self.error = error
+        self.usage = usage
+        self.isolation = isolation
+
+    @property
+    def ok(self) -> bool:
+        """True when the program ran to its end."""
+        return self.error is None
+
+    def unwrap(self) -> Any:
+        """The value. Raises `ProgramError`, with the failure's fields, when the program failed."""
+        if self.error is None:
+            return self.value
+        failure = self.error
+        raise ProgramError(
+            f"{failure.kind}: {failure.type}: {failure.message}",
+            kind=failure.kind,
+            type=failure.type,
+            line=failure.line,
+            traceback=failure.traceback,
+        )
+
+    def value_as(self, type: type[T]) -> T:
+        """The value validated and converted into `type` (a dataclass, an enum, `list[int]`, ...).
+
+        Raises `ProgramError` when the program failed, `UsageError` naming the place when the value does not fit.
+        """
+        import msgspec
+
+        from dspex.errors import UsageError
+
+        try:
+            return msgspec.convert(self.unwrap(), type)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"the value is no {getattr(type, '__name__', type)}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data; the value as it is."""
+        return {
+            "ok": self.ok,
+            "value": self.value,
+            "value_repr": self.value_repr,
+            "value_type": self.value_type,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "error": self.error._asdict() if self.error else None,
+            "usage": self.usage._asdict(),
+            "isolation": {"level": self.isolation.level, "layers": list(self.isolation.layers)},
+        }
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"ExecutionResult(error={self.error.kind}: {self.error.type}: {self.error.message!r})"
+        shown = self.value_repr if self.value_repr is not None else repr(self.value)
+        return f"ExecutionResult(value={shown[:200]})"

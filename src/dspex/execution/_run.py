@@ -1,0 +1,269 @@
+"""One run of one program in one guest: started, driven to its end, turned into a result.
+
+Theory of operation. `Run` knows what has happened (answered, expired, lost) and makes the result; the drivers only move
+bytes. There are three: `drive` blocks the calling thread, `adrive` awaits on the running event loop, and `map` polls many
+at once. A run that takes longer than a moment is shown to the pool's keeper, which enforces what the kernel cannot; short
+runs never pay for that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Final
+
+from dspex._kernel import resources
+from dspex.errors import SandboxLostError
+from dspex.execution._exchange import Answer, Breach, Exchange, Message
+from dspex.execution._result import ExecutionResult, Failure, IsolationReport, Usage
+
+if TYPE_CHECKING:
+    from dspex._sandbox.limits import ResourceLimits
+    from dspex._sandbox.process import Ended, Guest
+    from dspex.execution._pool import Pool, Watch
+    from dspex.languages._base import Language
+
+_MOMENT: Final = 0.1  # seconds after which the keeper is asked to look on
+_HARD: Final = 0.1  # seconds between the soft deadline, inside, and the hard one
+_CRASHES: Final = {
+    signal.SIGSEGV: "a segmentation fault",
+    signal.SIGBUS: "a bus error",
+    signal.SIGILL: "an illegal instruction",
+    signal.SIGFPE: "an arithmetic fault",
+    signal.SIGABRT: "an abort",
+}
+
+
+class Run:
+    """See the head of this file."""
+
+    __slots__ = ("_expired", "_limits", "_lost", "_pool", "_started", "_started_cpu", "_timeout", "_waited", "_watch", "exchange", "guest", "message")
+
+    def __init__(
+        self,
+        pool: Pool,
+        guest: Guest,
+        language: Language,
+        limits: ResourceLimits,
+        request: tuple[bytes, list[memoryview]],
+        *,
+        timeout: float,
+        waited: float,
+        started_cpu: float,
+    ) -> None:
+        self.guest = guest
+        self.exchange = Exchange(language, limits.value)
+        self.message = self.exchange.opening(*request)
+        self._pool = pool
+        self._limits = limits
+        self._timeout = timeout
+        self._waited = waited
+        self._started_cpu = started_cpu
+        self._watch: Watch | None = None
+        self._expired = False
+        self._lost = False
+        self._started = time.perf_counter()
+
+    # --- What happened --------------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """True once nothing more is to be read."""
+        return self.exchange.reply is not None or self._expired or self._lost
+
+    def patience(self) -> float:
+        """Seconds to wait for the guest before `look` is due."""
+        left = self._started + self._timeout + _HARD - time.perf_counter()
+        return max(0.0, left if self._watch is not None else min(left, _MOMENT))
+
+    def look(self) -> None:
+        """Nothing came for a while: past the deadline that is the end, before it the keeper looks on."""
+        now = time.perf_counter()
+        if now - self._started >= self._timeout + _HARD:
+            self._expired = True
+            self.guest.kill()
+        elif self._watch is None:
+            deadline = time.monotonic() + self._started + self._timeout + _HARD - now
+            self._watch = self._pool.watch(self.guest, deadline, self._limits.cpu)
+
+    def feed(self, data: bytes) -> Message | None:
+        """Bytes of the guest; none at all means that its channel was closed."""
+        if not data:
+            self._lost = True
+            return None
+        return self.exchange.feed(data)
+
+    # --- What comes of it -------------------------------------------------------------------------------------------------
+
+    @property
+    def survived(self) -> bool:
+        """True when the guest answered properly and can take another request."""
+        return isinstance(self.exchange.reply, Answer)
+
+    def result(self, isolation: IsolationReport) -> ExecutionResult:
+        """The outcome. Raises `SandboxLostError` when the engine, not the program, lost the guest."""
+        wall = time.perf_counter() - self._started
+        if self._watch is not None:
+            self._pool.unwatch(self._watch)
+        self.exchange.close()
+        reply = self.exchange.reply
+        if isinstance(reply, Answer):
+            return self._answered(reply, wall, isolation)
+        if isinstance(reply, Breach):
+            self.guest.kill()
+            message = f"the program broke the engine's channel: {reply.reason}"
+            failure = Failure("killed", "ProtocolBreach", message)
+        else:
+            failure = None
+        ended = self._pool.post_mortem(self.guest)
+        return self._died(failure or self._cause(ended), ended, wall, isolation)
+
+    def _answered(self, reply: Answer, wall: float, isolation: IsolationReport) -> ExecutionResult:
+        pid = self.guest.pid
+        try:
+            cpu, peak = resources.cpu_time(pid) - self._started_cpu, resources.peak_memory(pid)
+        except OSError:  # it answered, and was gone before it could be asked
+            cpu, peak = 0.0, 0
+        return self._finished(reply, reply.failure, Usage(wall, max(0.0, cpu), peak, 1, self._waited), isolation)
+
+    def _died(
+        self, failure: Failure, ended: Ended | None, wall: float, isolation: IsolationReport
+    ) -> ExecutionResult:
+        cpu, peak = (ended.cpu, ended.peak_memory) if ended is not None else (0.0, 0)
+        usage = Usage(wall, max(0.0, cpu - self._started_cpu), peak, 1, self._waited)
+        return self._finished(Answer(None, None, None, None), failure, usage, isolation)
+
+    def _finished(
+        self, reply: Answer, failure: Failure | None, usage: Usage, isolation: IsolationReport
+    ) -> ExecutionResult:
+        limit = self._limits.output
+        stdout, more_out = self.guest.output(self.guest.out, limit)
+        stderr, more_err = self.guest.output(self.guest.err, limit)
+        if more_out or more_err:
+            stream = "stdout" if more_out else "stderr"
+            line = failure.line if failure is not None else None
+            failure = Failure("output_limit", "OutputLimit", f"the program wrote more than {limit:,} bytes to {stream}", line)
+        return ExecutionResult(
+            value=reply.value if failure is None else None,
+            value_repr=reply.value_repr,
+            value_type=reply.value_type,
+            stdout=stdout.decode("utf-8", "replace") if stdout else "",
+            stderr=stderr.decode("utf-8", "replace") if stderr else "",
+            error=failure,
+            usage=usage,
+            isolation=isolation,
+        )
+
+    def _cause(self, ended: Ended | None) -> Failure:
+        if self._expired:
+            return _limit("timeout", self._limits, self._timeout)
+        if self._watch is not None and self._watch.limit_hit:
+            return _limit(self._watch.limit_hit, self._limits, self._timeout)
+        if ended is None:
+            raise SandboxLostError("the guest was lost together with its zygote; the run may be repeated")
+        if not os.WIFSIGNALED(ended.status):
+            code = os.WEXITSTATUS(ended.status)
+            return Failure("killed", "ProcessExit", f"the program ended its own process with status {code} before it answered")
+        number = os.WTERMSIG(ended.status)
+        if number == signal.SIGXCPU or (number == signal.SIGKILL and ended.cpu - self._started_cpu >= self._limits.cpu):
+            return _limit("cpu_limit", self._limits, self._timeout)
+        if number == signal.SIGSYS:
+            return Failure("policy", "SystemCall", "the program made a system call of a foreign architecture")
+        name = _CRASHES.get(signal.Signals(number), f"signal {signal.Signals(number).name}")
+        return Failure("killed", signal.Signals(number).name, f"the program's process ended by {name}")
+
+
+def _limit(kind: str, limits: ResourceLimits, timeout: float) -> Failure:
+    texts = {
+        "timeout": ("Deadline", f"the program ran longer than its {timeout:g} s of wall time and was killed"),
+        "cpu_limit": ("CpuLimit", f"the program used more than its {limits.cpu:g} s of CPU time"),
+        "memory_limit": ("MemoryError", f"the program took more than its {limits.memory:,} bytes of memory"),
+        "process_limit": ("ProcessLimit", f"the program had more than {limits.processes} processes or threads"),
+    }
+    name, message = texts[kind]
+    return Failure(kind, name, message)  # type: ignore[arg-type]  # a key of the table above
+
+
+# --- Drivers ----------------------------------------------------------------------------------------------------------------
+
+
+def drive(run: Run) -> None:
+    """Block until the run is over."""
+    channel = run.guest.channel
+    try:
+        send(channel, run.message, run.patience)
+        while not run.over:
+            channel.settimeout(run.patience())
+            try:
+                message = run.feed(channel.recv(run.exchange.wanted))
+            except (TimeoutError, BlockingIOError):
+                run.look()
+                continue
+            if message is not None:
+                send(channel, message, run.patience)
+    except TimeoutError:
+        while not run.over:
+            run.look()
+            time.sleep(run.patience())
+    except OSError:
+        run.feed(b"")
+
+
+def send(channel: socket.socket, message: Message, patience: object) -> None:
+    """Send all of a message; the descriptor goes with its first byte and is ours no longer."""
+    channel.settimeout(30.0)
+    first, *rest = message.data
+    if message.descriptor < 0:
+        channel.sendall(first)
+    else:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", message.descriptor))]
+        try:
+            sent = channel.sendmsg([first], rights)
+        finally:
+            os.close(message.descriptor)
+        rest = [memoryview(first)[sent:], *rest]
+    for part in rest:
+        channel.sendall(part)
+
+
+async def adrive(run: Run) -> None:
+    """Await until the run is over; nothing here blocks the event loop."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    channel = run.guest.channel
+    channel.setblocking(False)
+    try:
+        await _asend(loop, channel, run.message)
+        while not run.over:
+            try:
+                data = await asyncio.wait_for(loop.sock_recv(channel, run.exchange.wanted), run.patience())
+            except TimeoutError:
+                run.look()
+                continue
+            message = run.feed(data)
+            if message is not None:
+                await _asend(loop, channel, message)
+    except OSError:
+        run.feed(b"")
+
+
+async def _asend(loop: object, channel: socket.socket, message: Message) -> None:
+    import asyncio
+
+    running = asyncio.get_running_loop()
+    first, *rest = message.data
+    if message.descriptor >= 0:
+        # The header alone: it fits, for nothing else is on its way to a guest that waits.
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", message.descriptor))]
+        try:
+            channel.sendmsg([first], rights)
+        finally:
+            os.close(message.descriptor)
+    else:
+        await running.sock_sendall(channel, first)
+    for part in rest:
+        await running.sock_sendall(channel, part)

@@ -1,0 +1,161 @@
+"""`Session`: one living guest; names persist from one `execute` to the next."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, final
+
+from dspex._kernel import resources
+from dspex.errors import ClosedError
+from dspex.execution._run import adrive, drive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from dspex._sandbox.process import Guest
+    from dspex.execution._executor import CodeExecutor, Prepared
+    from dspex.execution._pool import Pool
+    from dspex.execution._result import ExecutionResult
+    from dspex.execution._run import Run
+
+
+@final
+class Session:
+    """Many runs in one guest. A run that fails does not end it; one that is killed does.
+
+    Calls from several threads or tasks run one after the other. CPU and wall limits count for each `execute`, memory for
+    the session. Made by `CodeExecutor.session`.
+    """
+
+    def __init__(self, executor: CodeExecutor, imports: tuple[str, ...]) -> None:
+        self._executor = executor
+        self._imports = imports
+        self._turn = threading.Lock()
+        self._guest: Guest | None = None
+        self._pool: Pool | None = None
+        self._ended = ""
+
+    def execute(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+    ) -> ExecutionResult:
+        """Run `code` in this session's guest; see `CodeExecutor.execute`. Raises `ClosedError` after its end."""
+        prepared = self._prepare(code, variables, imports, environment, working_directory, timeout)
+        with self._turn:
+            guest = self._guest or self._open(*self._executor._acquire(self._imports, needs_place=False)[:2])
+            pool, caller, waited = self._executor._acquire(None, needs_place=True)
+            try:
+                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=resources.cpu_time(guest.pid))
+                drive(run)
+                return self._conclude(run, pool)
+            except BaseException:
+                self._end("a call was broken off")
+                raise
+            finally:
+                pool.leave(caller)
+
+    async def aexecute(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+    ) -> ExecutionResult:
+        """`execute` for event loops. Cancelling it ends the session."""
+        prepared = self._prepare(code, variables, imports, environment, working_directory, timeout)
+        await self._aturn()
+        try:
+            guest = self._guest
+            if guest is None:
+                guest = self._open(*(await self._executor._aacquire(self._imports, needs_place=False))[:2])
+            pool, caller, waited = await self._executor._aacquire(None, needs_place=True)
+            try:
+                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=resources.cpu_time(guest.pid))
+                await adrive(run)
+                return self._conclude(run, pool)
+            except BaseException:
+                self._end("a call was broken off")
+                raise
+            finally:
+                pool.leave(caller)
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """End the guest and everything in it."""
+        self._end("the session is closed")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def forked(self) -> None:
+        """In a forked child: the guest belongs to the parent."""
+        self._ended = "the session belongs to the process that this one was forked from"
+        self._turn = threading.Lock()
+        self._guest = None
+
+    def _prepare(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None,
+        imports: Sequence[str],
+        environment: Mapping[str, str] | None,
+        working_directory: str | None,
+        timeout: float | None,
+    ) -> Prepared:
+        from dspex.execution._executor import Job
+
+        if self._ended:
+            raise ClosedError(f"{self._ended}; open a new one with executor.session()")
+        # What the session was opened with is preloaded already, and bound by its first run.
+        names = (*self._imports, *imports) if self._guest is None else tuple(imports)
+        return self._executor.prepare(Job(code, variables, names, environment, working_directory, timeout))
+
+    def _open(self, pool: Pool, caller: object) -> Guest:
+        guest: Guest = caller.guest  # type: ignore[attr-defined]
+        pool.refill(caller)  # type: ignore[arg-type]
+        self._pool, self._guest = pool, guest
+        return guest
+
+    def _conclude(self, run: Run, pool: Pool) -> ExecutionResult:
+        result = run.result(self._executor.report(pool))
+        if not run.survived:
+            reason = result.error.message if result.error else "it was lost"
+            self._end(f"the session ended when {reason}")
+        return result
+
+    def _end(self, why: str) -> None:
+        self._ended = self._ended or why
+        guest, self._guest = self._guest, None
+        if guest is not None and self._pool is not None:
+            guest.kill()
+            self._pool.discard(guest)
+
+    async def _aturn(self) -> None:
+        import asyncio
+
+        while not self._turn.acquire(blocking=False):
+            await asyncio.sleep(0.001)

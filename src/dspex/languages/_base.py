@@ -1,0 +1,57 @@
+"""The protocol that a language satisfies, and the plan that it makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dspex._sandbox.limits import ResourceLimits
+    from dspex._sandbox.policy import SecurityPolicy
+    from dspex._sandbox.rootfs import Tree
+
+
+class Plan(NamedTuple):
+    """What a zygote for this language needs: how to start it, what its guests see, what it preloads."""
+
+    argv: tuple[str, ...]
+    guest: str  # the module of the guest program
+    tree: Tree  # the root file system of level `namespaces`
+    readable: tuple[str, ...]  # paths inside that Landlock opens for reading and executing
+    writable: tuple[str, ...]  # and for writing
+    environment: dict[str, str]
+    sys_path: tuple[str, ...]
+    preload: tuple[str, ...]
+    profile: dict[str, object]  # what the guest program itself is told
+
+
+class Request(NamedTuple):
+    """A program and everything that goes with it, as the caller gave it."""
+
+    code: str
+    variables: Mapping[str, object]
+    imports: Sequence[str]
+    environment: Mapping[str, str]
+    working_directory: str | None
+    timeout: float
+
+
+class Language(Protocol):
+    """One language: plans its zygotes, encodes requests, decodes values."""
+
+    name: str
+
+    def plan(
+        self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str
+    ) -> Plan:
+        """How to start a zygote that has `imports` preloaded. Raises `PolicyError`."""
+        ...
+
+    def encode(self, request: Request) -> tuple[bytes, list[memoryview]]:
+        """The body of an EXECUTE frame and its raw buffers. Raises `VariableError`."""
+        ...
+
+    def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
+        """The value in an ANSWER. Raises `MalformedValue` for anything that is not one."""
+        ...

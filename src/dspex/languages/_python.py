@@ -1,0 +1,200 @@
+"""Python: the caller's own interpreter, without the caller's packages unless the policy names them."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Final
+
+from dspex._sandbox.rootfs import DEVICES, Mount, Tree
+from dspex.errors import PolicyError
+from dspex.languages import _values
+from dspex.languages._base import Plan
+
+if TYPE_CHECKING:
+    from dspex._sandbox.limits import ResourceLimits
+    from dspex._sandbox.policy import SecurityPolicy
+    from dspex.languages._base import Request
+
+_LENGTH: Final = struct.Struct("<I")
+_GUEST: Final = "dspex.languages.guests.python"
+_ZYGOTE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_sandbox", "zygote.py")
+_SYSTEM: Final = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
+_PROGRAMS: Final = ("/usr/bin", "/bin")
+# One thread in the zygote, for only one survives a fork; and in guests, which share the cores with their siblings.
+_ENVIRONMENT: Final = {
+    "HOME": "/run/sandbox/work",
+    "TMPDIR": "/run/sandbox/tmp",
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "USER": "guest",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+}
+# Say which kernels OpenBLAS may use on this processor: a matter of right results, not of taste.
+_HARDWARE: Final = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+class Python:
+    """The language `python`, CPython of the version that the caller runs."""
+
+    name = "python"
+
+    def plan(
+        self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str
+    ) -> Plan:
+        """See `Language.plan`."""
+        stdlib = os.path.dirname(os.path.abspath(os.__file__))
+        packages = _Packages(policy.packages)
+        binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *_policy_mounts(policy)]
+        tree = Tree((*binds, *_hidden(binds, stdlib, packages.whole)), _links(policy.subprocesses))
+        readable = [m.source if level == "landlock" else m.target for m in tree.mounts if m.source]
+        readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
+        writable = ["/dev/null", "/dev/zero", "/dev/full", *(m.target for m in binds if m.writable)]
+        return Plan(
+            argv=(sys.executable, "-I", "-S", "-X", "utf8", _ZYGOTE),
+            guest=_GUEST,
+            tree=tree,
+            readable=tuple(readable),
+            writable=tuple(writable),
+            environment=_environment(policy),
+            sys_path=(stdlib, os.path.join(stdlib, "lib-dynload"), *packages.sys_path),
+            preload=(*packages.importable(), *packages.checked(imports)),
+            profile={
+                "value": limits.value,
+                "forbidden_modules": list(policy.forbidden_modules),
+                "forbidden_calls": list(policy.forbidden_calls),
+            },
+        )
+
+    def encode(self, request: Request) -> tuple[bytes, list[memoryview]]:
+        """See `Language.encode`. The envelope is marshal, the variables a pickle of plain data: both go inwards only."""
+        pickled: bytes = b""
+        buffers: list[memoryview] = []
+        if request.variables:
+            pickled, buffers = _values.encode(request.variables)
+        envelope = marshal.dumps(
+            (
+                request.code,
+                list(request.imports),
+                dict(request.environment),
+                request.working_directory,
+                request.timeout,
+                [buffer.nbytes for buffer in buffers],
+            )
+        )
+        return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), buffers
+
+    def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
+        """See `Language.decode`."""
+        return _values.decode(text, buffers, tagged=tagged, limit=limit)
+
+
+def _environment(policy: SecurityPolicy) -> dict[str, str]:
+    names = (*_HARDWARE, *policy.environment)
+    return _ENVIRONMENT | {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _interpreter(stdlib: str, subprocesses: bool) -> list[Mount]:
+    wanted = [*_SYSTEM, *(_PROGRAMS if subprocesses else ())]
+    found = [path for path in wanted if os.path.exists(path) and not os.path.islink(path)]
+    if subprocesses and not _beneath(sys.base_prefix, found) and sys.base_prefix != "/usr":
+        found.append(sys.base_prefix)
+    if not _beneath(stdlib, found):
+        found.append(stdlib)
+    return [Mount(path, path) for path in found]
+
+
+def _links(subprocesses: bool) -> tuple[tuple[str, str], ...]:
+    """The symbolic links that a merged /usr has at the root."""
+    names = ("/lib", "/lib64", *(("/bin",) if subprocesses else ()))
+    return tuple((name, os.readlink(name)) for name in names if os.path.islink(name))
+
+
+def _hidden(binds: list[Mount], stdlib: str, whole: bool) -> list[Mount]:
+    """Empty directories over the package directories that would come along with the interpreter."""
+    if whole:
+        return []
+    base = [os.path.join(stdlib, "site-packages"), "/usr/lib/python3/dist-packages"]
+    taken = [mount.target for mount in binds]
+    return [Mount("", path) for path in base if os.path.isdir(path) and _beneath(path, taken)]
+
+
+def _policy_mounts(policy: SecurityPolicy) -> list[Mount]:
+    return [Mount(*pair) for pair in policy.mounts()]
+
+
+def _beneath(path: str, parents: list[str]) -> bool:
+    return any(path == parent or path.startswith(parent.rstrip("/") + "/") for parent in parents)
+
+
+class _Packages:
+    """The caller's packages that a policy names, and what they need."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.whole = "*" in names
+        self._names = tuple(name for name in names if name != "*")
+        self._directories = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
+        self._entries = {} if self.whole or not names else _entries(self._names)
+        roots = dict.fromkeys(os.path.dirname(path) for path in self._entries)
+        self.sys_path = tuple(self._directories if self.whole else roots)
+
+    def mounts(self) -> list[Mount]:
+        """Binds of every directory or file that belongs to the packages."""
+        paths = self._directories if self.whole else list(self._entries)
+        return [Mount(path, path) for path in paths if os.path.exists(path)]
+
+    def importable(self) -> tuple[str, ...]:
+        """The named packages that can be imported under their own name."""
+        tops = {os.path.basename(path).partition(".")[0] for path in self._entries}
+        return tuple(name for name in (n.replace("-", "_") for n in self._names) if name in tops)
+
+    def checked(self, imports: tuple[str, ...]) -> tuple[str, ...]:
+        """The modules of `imports`, all of which guests can see. Raises `PolicyError` for one that they cannot."""
+        modules = tuple(spec.partition(" as ")[0].strip() for spec in imports)
+        tops = {os.path.basename(path).partition(".")[0] for path in self._entries}
+        for module in modules:
+            top = module.partition(".")[0]
+            if not self.whole and top not in tops and top not in sys.stdlib_module_names:
+                raise PolicyError(
+                    f"imports names {module!r}, which the guest cannot see; "
+                    f"allow it with SecurityPolicy(packages=({top!r},))"
+                )
+        return modules
+
+
+def _entries(names: tuple[str, ...]) -> dict[str, None]:
+    """The files and directories directly in a site-packages directory that belong to `names` and their requirements."""
+    import importlib.metadata as metadata
+    import re
+
+    by_import: dict[str, list[str]] | None = None
+    entries: dict[str, None] = {}
+    pending, seen = list(names), set()
+    while pending:
+        name = pending.pop()
+        key = name.lower().replace("_", "-")
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            by_import = metadata.packages_distributions() if by_import is None else by_import
+            if name in by_import:
+                pending.extend(by_import[name])
+            elif name in names:
+                raise PolicyError(f"packages names {name!r}, which is not installed here; pip install {name}") from None
+            continue
+        root = str(found.locate_file(""))
+        tops = {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}
+        entries.update((os.path.join(root, top), None) for top in sorted(tops))
+        needs = (need for need in found.requires or () if "extra ==" not in need)
+        pending.extend(re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0] for need in needs)
+    return entries

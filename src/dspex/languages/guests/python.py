@@ -1,0 +1,365 @@
+"""The Python guest: takes requests on its channel, runs them, answers. Everything here may be overwritten by the guest.
+
+Theory of operation. `main` never returns. It waits for an EXECUTE frame, runs the program in the module `__main__`, and
+sends one ANSWER; at the end of the file it exits without ceremony (no atexit, no `__del__`). A fresh guest sees one
+request, a session many. The program's last expression is its value, as in a notebook.
+
+There are two deadlines. The soft one is a timer signal in here: it raises in the running code, so the error can say in
+which line the program was. The hard one is the host's SIGKILL some milliseconds later, for code that a Python signal
+handler cannot interrupt, or that swallows it. The same holds for CPU time (SIGXCPU, then the kernel's SIGKILL).
+
+Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import linecache
+import marshal
+import mmap
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import traceback
+import types
+from typing import Any, Final, NoReturn
+
+from . import python_check, python_values
+
+_HEADER: Final = struct.Struct("<2sBBIQ")
+_LENGTH: Final = struct.Struct("<I")
+_EXECUTE, _LENT, _ANSWER, _BORROW = 1, 2, 16, 17
+_TAGGED, _IN_LOAN, _IN_MEMORY_FILE = 1, 2, 1
+_INLINE: Final = 1 << 18  # buffers beyond this many bytes cross in a memory file
+_ENOSPC, _EDQUOT, _EFBIG, _EAGAIN = 28, 122, 27, 11
+
+class Deadline(BaseException):
+    """The soft deadline has passed. Not an `Exception`, so that a program's own handlers let it through."""
+
+
+class CpuLimit(BaseException):
+    """The soft CPU limit has passed."""
+
+
+def main(channel: int, profile: dict[str, Any]) -> NoReturn:
+    """In a guest: serve the channel until the host closes it."""
+    reseed()
+    guest = Guest(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=channel), profile)
+    while True:
+        guest.serve_one()
+
+
+def reseed() -> None:
+    """Give this process random numbers of its own: a fork would otherwise repeat its siblings'.
+
+    OpenSSL notices a fork by the process number, and every guest is number 1 of its namespace, as the zygote is.
+    """
+    random.seed()
+    modules = sys.modules
+    if "ssl" in modules:
+        modules["ssl"].RAND_add(os.urandom(32), 32.0)
+    if "numpy.random" in modules:
+        modules["numpy.random"].seed()
+    if "uuid" in modules:
+        modules["uuid"]._last_timestamp = None
+
+
+class Request:
+    """One EXECUTE, taken apart."""
+
+    __slots__ = ("code", "directory", "environment", "imports", "timeout", "variables")
+
+    def __init__(self, body: bytes, joined: memoryview) -> None:
+        (length,) = _LENGTH.unpack_from(body)
+        end = _LENGTH.size + length
+        envelope = marshal.loads(memoryview(body)[_LENGTH.size : end])
+        self.code, self.imports, self.environment, self.directory, self.timeout, lengths = envelope
+        pickled = memoryview(body)[end:]
+        self.variables = python_values.decode(pickled, _cut(joined, lengths)) if pickled else {}
+
+
+def _cut(joined: memoryview, lengths: list[int]) -> list[memoryview]:
+    """The buffers that lie one behind the other in `joined`."""
+    buffers, offset = [], 0
+    for length in lengths:
+        buffers.append(joined[offset : offset + length])
+        offset += length
+    return buffers
+
+
+class Guest:
+    """One living program: its namespace, its channel, the number of its cells."""
+
+    def __init__(self, channel: socket.socket, profile: dict[str, Any]) -> None:
+        self._channel = channel
+        self._limit: int = profile["value"]
+        self._modules = frozenset(profile["forbidden_modules"])
+        self._calls = frozenset(profile["forbidden_calls"])
+        self._home: str = os.getcwd()
+        self._cells = 0
+        self._ballast = bytearray(1 << 18)  # let go when memory runs out, so that the error can still be told
+        module = types.ModuleType("__main__")
+        module.__dict__["__builtins__"] = __builtins__
+        sys.modules["__main__"] = module
+        self._names = module.__dict__
+        sys.setrecursionlimit(1000)
+        signal.signal(signal.SIGALRM, _raise_deadline)
+        signal.signal(signal.SIGXCPU, _raise_cpu_limit)
+        sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+
+    def serve_one(self) -> None:
+        """Take one request, run it, answer."""
+        request = self._receive()
+        text, flags, buffers = "", 0, []
+        envelope: dict[str, Any] = {}
+        try:
+            try:
+                value = self._run(request)
+                if value is not None:
+                    envelope["type"] = python_values.type_name(value)
+                    encoded = python_values.encode(value, self._limit)
+                    text, buffers = encoded.text, encoded.buffers
+                    flags = _TAGGED if encoded.tagged else 0
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except python_values.NotCarried as reason:
+            envelope["repr"] = python_values.describe(value)
+            envelope["reason"] = str(reason)
+        except python_values.TooLarge:
+            envelope["error"] = _plain("value_limit", "ValueError", f"the value takes more than {self._limit:,} bytes")
+        except BaseException as error:  # noqa: BLE001  (whatever the program raised is its result)
+            if isinstance(error, MemoryError):
+                self._ballast = bytearray()
+            envelope["error"] = _explain(error)
+        _flush()
+        self._answer(text, flags, buffers, envelope)
+
+    # --- Running -----------------------------------------------------------------------------------------------------
+
+    def _run(self, request: Request) -> object:
+        names = self._names
+        if request.environment:
+            os.environ.update(request.environment)
+        if request.directory is not None:
+            self._change_directory(request.directory)
+        for name in request.imports:
+            self._import(name)
+        if request.variables:
+            names.update(request.variables)
+        body, last = self._compile(request.code)
+        signal.setitimer(signal.ITIMER_REAL, request.timeout)
+        try:
+            if body is not None:
+                exec(body, names)
+            return None if last is None else eval(last, names)
+        except SystemExit as leave:
+            if leave.code is None or leave.code == 0:
+                return None
+            raise
+
+    def _compile(self, code: str) -> tuple[types.CodeType | None, types.CodeType | None]:
+        self._cells += 1
+        filename = "<program>" if self._cells == 1 else f"<program {self._cells}>"
+        linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
+        try:
+            tree = compile(code, filename, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        except (ValueError, MemoryError, RecursionError, OverflowError) as error:
+            if isinstance(error, SyntaxError):
+                raise
+            raise SyntaxError(str(error) or "the program is too deeply nested to be parsed") from None
+        if violation := python_check.first_violation(tree, self._modules, self._calls):
+            raise _Forbidden(violation)
+        last = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            last = compile(ast.Expression(tree.body.pop().value), filename, "eval", dont_inherit=True)
+        body = compile(tree, filename, "exec", dont_inherit=True) if tree.body else None
+        return body, last
+
+    def _import(self, spec: str) -> None:
+        module, _, name = spec.partition(" as ")
+        module, name = module.strip(), name.strip()
+        found = __import__(module)
+        if name:
+            self._names[name] = sys.modules[module]
+        else:
+            self._names[module.partition(".")[0]] = found
+
+    def _change_directory(self, directory: str) -> None:
+        path = os.path.join(self._home, directory)
+        if os.path.commonpath((self._home, os.path.normpath(path))) == self._home:
+            os.makedirs(path, exist_ok=True)
+        os.chdir(path)
+
+    # --- Speaking ----------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> Request:
+        kind, flags, body, size, descriptors = self._receive_frame()
+        if kind != _EXECUTE:
+            os._exit(71)
+        if flags & _IN_MEMORY_FILE:
+            joined = memoryview(mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ))
+            os.close(descriptors[0])
+            return Request(body, joined)
+        end = len(body) - size
+        return Request(body[:end], memoryview(body)[end:])
+
+    def _receive_frame(self) -> tuple[int, int, bytes, int, list[int]]:
+        data, ancillary, _, _ = self._channel.recvmsg(1 << 16, socket.CMSG_SPACE(4))
+        if not data:
+            os._exit(0)
+        descriptors = [struct.unpack("i", d[:4])[0] for _, kind, d in ancillary if kind == socket.SCM_RIGHTS]
+        while len(data) < _HEADER.size:
+            data += self._more(1 << 16)
+        _, kind, flags, length, size = _HEADER.unpack_from(data)
+        total = _HEADER.size + length + (0 if flags & _IN_MEMORY_FILE else size)
+        if len(data) < total:
+            whole = bytearray(total)
+            view = memoryview(whole)
+            view[: len(data)] = data
+            filled = len(data)
+            while filled < total:
+                got = self._channel.recv_into(view[filled:])
+                if not got:
+                    os._exit(0)
+                filled += got
+            data = bytes(whole)
+        return kind, flags, data[_HEADER.size :], size, descriptors
+
+    def _more(self, size: int) -> bytes:
+        data = self._channel.recv(size)
+        if not data:
+            os._exit(0)
+        return data
+
+    def _answer(self, text: str, flags: int, buffers: list[Any], envelope: dict[str, Any]) -> None:
+        value = text.encode()
+        body = _LENGTH.pack(len(value)) + value + json.dumps(envelope).encode()
+        size = sum(memoryview(b).nbytes for b in buffers)
+        if size > _INLINE:
+            self._fill_loan(size, buffers)
+            self._channel.sendall(_HEADER.pack(b"dx", _ANSWER, flags | _IN_LOAN, len(body), 0) + body)
+            return
+        self._channel.sendall(b"".join([_HEADER.pack(b"dx", _ANSWER, flags, len(body), size), body, *buffers]))
+
+    def _fill_loan(self, size: int, buffers: list[Any]) -> None:
+        self._channel.sendall(_HEADER.pack(b"dx", _BORROW, 0, 8, 0) + struct.pack("<Q", size))
+        kind, _, _, _, descriptors = self._receive_frame()
+        if kind != _LENT or not descriptors:
+            os._exit(71)
+        with mmap.mmap(descriptors[0], size) as target:
+            os.close(descriptors[0])
+            offset = 0
+            for buffer in buffers:
+                view = memoryview(buffer).cast("B")
+                target[offset : offset + view.nbytes] = view
+                offset += view.nbytes
+
+
+# --- Errors, as the program's author would see them ---------------------------------------------------------------------
+
+class _Forbidden(Exception):
+    """The static check found something that the policy forbids."""
+
+
+def _raise_deadline(*_: object) -> NoReturn:
+    raise Deadline
+
+
+def _raise_cpu_limit(*_: object) -> NoReturn:
+    raise CpuLimit
+
+
+def _plain(kind: str, name: str, message: str, line: int | None = None, trace: str = "") -> dict[str, Any]:
+    return {"kind": kind, "type": name, "message": message, "line": line, "traceback": trace}
+
+
+def _explain(error: BaseException) -> dict[str, Any]:
+    try:
+        if isinstance(error, _Forbidden):
+            violation = error.args[0]
+            return _plain("policy", "PolicyViolation", violation.message, violation.line)
+        name = python_values.type_name(error)
+        if isinstance(error, SyntaxError) and _is_own_syntax(error):
+            trace = "".join(traceback.format_exception_only(error))
+            return _plain("syntax", type(error).__name__, error.msg or str(error), error.lineno, trace)
+        return _plain(_kind(error), name, _message(error), _line(error), _trace(error))
+    except BaseException as failure:  # noqa: BLE001  (an exception may be as hostile as any object)
+        return _plain(_kind(error), type(error).__name__, f"the error could not be described: {type(failure).__name__}")
+
+
+def _is_own_syntax(error: SyntaxError) -> bool:
+    """True for the program's own text; a SyntaxError from its `compile()` or `import` is a runtime error."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code.co_name == "_compile"
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, Deadline):
+        return "timeout"
+    if isinstance(error, CpuLimit):
+        return "cpu_limit"
+    if isinstance(error, MemoryError):
+        return "memory_limit"
+    if isinstance(error, OSError) and error.errno in (_ENOSPC, _EDQUOT, _EFBIG):
+        return "disk_limit"
+    if isinstance(error, BlockingIOError) and error.errno == _EAGAIN:
+        return "process_limit"
+    if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
+        return "process_limit"
+    return "runtime"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, Deadline):
+        return "the program ran longer than its wall time limit"
+    if isinstance(error, CpuLimit):
+        return "the program used more CPU time than its limit"
+    if isinstance(error, MemoryError) and not error.args:
+        return "the program needed more memory than its limit"
+    return str(error)[:10_000]
+
+
+def _frames(error: BaseException) -> Any:
+    """The traceback from the program's own first frame on."""
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<program"):
+        trace = trace.tb_next
+    return trace
+
+
+def _line(error: BaseException) -> int | None:
+    line, trace = None, _frames(error)
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.startswith("<program"):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _trace(error: BaseException) -> str:
+    if isinstance(error, (Deadline, CpuLimit)):
+        text = "".join(traceback.format_list(_without_ours(_frames(error))))
+        return f"Traceback (most recent call last):\n{text}{_message(error)}\n"
+    lines = traceback.format_exception(type(error), error, _frames(error))
+    return "".join(lines)[-20_000:]
+
+
+def _without_ours(trace: Any) -> Any:
+    """Without the signal handler's own frame at the end."""
+    return [frame for frame in traceback.extract_tb(trace) if frame.name not in ("_raise_deadline", "_raise_cpu_limit")]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()  # type: ignore[union-attr]
+        except BaseException:  # noqa: BLE001, S110  (the stream may be the program's own object, or full)
+            pass

@@ -1,0 +1,65 @@
+"""OpenTelemetry: a span and a duration for each run. Nothing is paid when nobody listens.
+
+Nobody can listen without having imported the OpenTelemetry API, so this module never imports it first: as long as it is
+not there, a run costs one dictionary lookup. Code and values are never recorded.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dspex.execution._result import ExecutionResult
+
+_histogram: Any = None
+
+
+def listening() -> bool:
+    """True when the program that uses dspex uses OpenTelemetry as well."""
+    return "opentelemetry.trace" in sys.modules or "opentelemetry.metrics" in sys.modules
+
+
+def record(language: str, result: ExecutionResult, started: int) -> None:
+    """Tell of one run that began at `started` (nanoseconds since the epoch)."""
+    attributes = _attributes(language, result)
+    _record_span(attributes, result, started)
+    _record_duration(attributes, result)
+
+
+def _attributes(language: str, result: ExecutionResult) -> dict[str, Any]:
+    return {
+        "dspex.language": language,
+        "dspex.outcome": result.error.kind if result.error else "ok",
+        "dspex.isolation": result.isolation.level,
+    }
+
+
+def _record_span(attributes: dict[str, Any], result: ExecutionResult, started: int) -> None:
+    from opentelemetry import trace
+
+    span = trace.get_tracer("dspex").start_span("dspex.execute", start_time=started, attributes=attributes)
+    if span.is_recording():
+        usage = result.usage
+        span.set_attribute("dspex.usage.wall", usage.wall)
+        span.set_attribute("dspex.usage.cpu", usage.cpu)
+        span.set_attribute("dspex.usage.peak_memory", usage.peak_memory)
+        span.set_attribute("dspex.usage.waited", usage.waited)
+        if result.error is not None:
+            span.set_status(trace.StatusCode.ERROR, result.error.kind)
+    span.end(time.time_ns())
+
+
+def _record_duration(attributes: dict[str, Any], result: ExecutionResult) -> None:
+    global _histogram
+    from opentelemetry import metrics
+
+    if _histogram is None:
+        meter = metrics.get_meter("dspex")
+        _histogram = (
+            meter.create_histogram("dspex.execute.duration", unit="s", description="Wall time of a run"),
+            meter.create_histogram("dspex.execute.waited", unit="s", description="Time spent in the queue"),
+        )
+    _histogram[0].record(result.usage.wall, attributes)
+    _histogram[1].record(result.usage.waited, attributes)
