@@ -19,6 +19,9 @@ _RECURSIVE: Final = 0x4000
 _PRIVATE: Final = 0x40000
 _DETACH: Final = 0x2
 
+# Looked up once, in the zygote: a look-up builds an object, which every guest would build again.
+_MOUNT: Final = libc().mount
+
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 _ATTR_READ_ONLY: Final = 0x1
@@ -70,7 +73,7 @@ def change_root(new_root: str) -> None:
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None) -> None:
-    result = libc().mount(
+    result = _MOUNT(
         _bytes(source), target.encode(), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
     )
     if result < 0:

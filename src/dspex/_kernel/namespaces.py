@@ -15,6 +15,10 @@ IPC: Final = 0x08000000
 UTS: Final = 0x04000000
 CGROUP: Final = 0x02000000
 
+# Looked up once, in the zygote: a look-up builds an object, which every guest would build again.
+_UNSHARE: Final = libc().unshare
+_SETNS: Final = libc().setns
+
 _NAMES: Final = {
     USER: "user",
     MOUNT: "mount",
@@ -33,13 +37,13 @@ def names(flags: int) -> str:
 
 def unshare(flags: int) -> None:
     """Move this process into new namespaces of the kinds in `flags` (for PID: its next child)."""
-    if libc().unshare(flags) < 0:
+    if _UNSHARE(flags) < 0:
         checked(-1, f"unshare({names(flags)})")
 
 
 def enter(descriptor: int, flag: int) -> None:
     """Enter the namespace that `descriptor` (a file of /proc/PID/ns) stands for."""
-    if libc().setns(descriptor, flag) < 0:
+    if _SETNS(descriptor, flag) < 0:
         checked(-1, f"setns({names(flag)})")
 
 

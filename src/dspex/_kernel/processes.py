@@ -12,15 +12,14 @@ from dspex._kernel.syscalls import checked, libc, syscall
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
-_PR_CAPBSET_DROP: Final = 24
-_PR_CAPBSET_READ: Final = 23
-_PR_SET_SECUREBITS: Final = 28
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
+# Looked up once, in the zygote: a look-up builds an object, which every guest would build again.
+_CAPSET: Final = libc().capset
+_PRCTL: Final = libc().prctl
 _CAPABILITY_VERSION_3: Final = 0x20080522
-_NO_CAPABILITY: Final = struct.pack("=6I", 0, 0, 0, 0, 0, 0)
-# noroot, no_setuid_fixup, no_cap_ambient_raise, each with its lock: uid 0 means nothing from here on.
-_SECUREBITS: Final = 0b11_00_11_11
+_CAPABILITY_HEADER: Final = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
+_NO_CAPABILITY: Final = ctypes.create_string_buffer(struct.pack("=6I", 0, 0, 0, 0, 0, 0), 24)
 
 
 def die_with_parent() -> None:
@@ -44,35 +43,19 @@ def hide_memory() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability, the right to regain one, and what uid 0 would mean.
-
-    The bounding set goes first, while CAP_SETPCAP is still there; where it is not, there is nothing to bound.
-    """
-    prctl = libc().prctl
-    if prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0) == 0:
-        for number in _bounding_set():
-            prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    checked(
-        libc().capset(ctypes.c_char_p(header), ctypes.c_char_p(_NO_CAPABILITY)),
-        "drop capabilities",
-    )
-
-
-def _bounding_set() -> range:
-    global _last_capability
-    if _last_capability is None:
-        prctl = libc().prctl
-        _last_capability = next(n for n in range(64, -1, -1) if prctl(_PR_CAPBSET_READ, n, 0, 0, 0) >= 0)
-    return range(_last_capability + 1)
-
-
-_last_capability: int | None = None
+    """Give up every capability. With no_new_privs set there is no way back to one."""
+    checked(_CAPSET(_CAPABILITY_HEADER, _NO_CAPABILITY), "drop capabilities")
 
 
 def show_memory() -> None:
     """Undo what a change of ids did: this process's files in /proc are its own again."""
     _prctl(_PR_SET_DUMPABLE, 1, "dumpable")
+
+
+def signal_descriptor(number: int) -> int:
+    """A descriptor that is readable when signal `number`, which the caller has blocked, is pending (signalfd(2))."""
+    mask = ctypes.create_string_buffer((1 << (number - 1)).to_bytes(8, "little"), 8)
+    return syscall("signalfd4", -1, mask, 8, os.O_CLOEXEC)
 
 
 def open_pidfd(pid: int) -> int:
@@ -109,4 +92,4 @@ def close_descriptors(keep: tuple[int, ...]) -> None:
 
 
 def _prctl(option: int, value: int, doing: str) -> None:
-    checked(libc().prctl(option, value, 0, 0, 0), doing)
+    checked(_PRCTL(option, value, 0, 0, 0), doing)

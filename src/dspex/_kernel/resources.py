@@ -99,10 +99,14 @@ def tree_usage(pid: int) -> Usage:
     total = Usage()
     for each in (pid, *descendants(pid)):
         try:
-            total = Usage(*map(sum, zip(total, _usage(each), strict=True)))
+            total = _sum(total, _usage(each))
         except ProcessLookupError:
             continue
     return total
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    return Usage(a.cpu + b.cpu, a.memory + b.memory, a.processes + b.processes, a.threads + b.threads)
 
 
 def _usage(pid: int) -> Usage:

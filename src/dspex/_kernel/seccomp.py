@@ -275,8 +275,8 @@ def _processes(rules: Rules) -> dict[str, _Verdict]:
 def _sockets() -> dict[str, _Verdict]:
     # Not netlink, packet, alg; not vsock, which no namespace bounds: it reaches the hypervisor.
     families = Check((_is(0, _AF_UNIX, _AF_INET, _AF_INET6),))
-    opened = "bind connect listen accept accept4 sendto sendmsg sendmmsg setsockopt".split()
-    return {"socket": families, "socketpair": Check((_is(0, _AF_UNIX),)), **dict.fromkeys(opened, ALLOW)}
+    opened = (*REFUSED["sockets"].split(), *REFUSED["descriptors in flight"].split(), "sendto")
+    return {**dict.fromkeys(opened, ALLOW), "socket": families, "socketpair": Check((_is(0, _AF_UNIX),))}
 
 
 # ---------------------------------------------------------------------------------------------- the programs
@@ -309,7 +309,7 @@ def program(verdicts: Mapping[str, _Verdict], default: int, machine: str = MACHI
 
 
 def for_pid(program: bytes, pid: int) -> bytes:
-    """`program` with `pid` as the one process that it lets be signalled; others programs come back as they are."""
+    """`program` with `pid` as the one process that it lets be signalled; other programs come back as they are."""
     return program.replace(struct.pack("=I", _PID_PLACEHOLDER), struct.pack("=I", pid))
 
 

@@ -28,7 +28,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SANDBOX_ROOT: Final = "/run/sandbox"
+KERNEL: Final = "/kernel"  # holds the mount point of /proc, a link to it
 GUEST_ID: Final = 1000
+
+
+class FileRules(NamedTuple):
+    """What Landlock opens, worked out once: a ruleset to share, or the descriptors to make one for each guest from.
+
+    A rule covers what is mounted later beneath its directory, but not what is mounted on the directory itself. So at level
+    `namespaces`, where a guest's own tmpfs and /proc come later, rules for their parents do, and one ruleset serves all.
+    At level `landlock` each guest has a directory of its own, which its siblings must not reach.
+    """
+
+    shared: landlock.Ruleset | None
+    readable: tuple[int, ...] = ()
+    writable: tuple[int, ...] = ()
+
+    @classmethod
+    def plan(cls, level: str, readable: list[str], writable: list[str]) -> FileRules:
+        """Rules for reading (and executing) and for writing beneath these paths."""
+        if level == "namespaces":
+            paths = _opened([*readable, KERNEL]), _opened([*writable, os.path.dirname(SANDBOX_ROOT)])
+            return cls(_ruleset(*paths))
+        return cls(None, _opened(readable), _opened(writable))
+
+
+def _opened(paths: list[str]) -> tuple[int, ...]:
+    return tuple(os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths if os.path.exists(path))
+
+
+def _ruleset(readable: tuple[int, ...], writable: tuple[int, ...]) -> landlock.Ruleset:
+    ruleset = landlock.Ruleset.create()
+    for descriptor in readable:
+        ruleset.allow_read_execute(descriptor)
+    for descriptor in writable:
+        ruleset.allow_write(descriptor)
+    return ruleset
 
 
 class Walls(NamedTuple):
@@ -42,8 +77,7 @@ class Walls(NamedTuple):
     open_files: int
     disk: int  # bytes of the tmpfs
     subprocesses: bool
-    read_fds: tuple[int, ...]  # O_PATH descriptors: readable and executable beneath
-    write_fds: tuple[int, ...]  # O_PATH descriptors: writable beneath
+    rules: FileRules
     filter: bytes  # the seccomp program
 
 
@@ -109,8 +143,10 @@ def _rlimits(birth: Birth) -> None:
 
 
 def _credentials(birth: Birth) -> None:
-    processes.drop_capabilities()
+    # With no_new_privs an execve grants nothing, whatever the bounding set holds; emptying it too would cost more than
+    # all other steps together.
     processes.forbid_new_privileges()
+    processes.drop_capabilities()
 
 
 def _hidden(birth: Birth) -> None:
@@ -118,18 +154,12 @@ def _hidden(birth: Birth) -> None:
 
 
 def _landlock(birth: Birth) -> None:
-    ruleset = landlock.Ruleset.create()
-    try:
-        for descriptor in birth.walls.read_fds:
-            ruleset.allow_read_execute(descriptor)
-        for descriptor in birth.walls.write_fds:
-            ruleset.allow_write(descriptor)
+    rules = birth.walls.rules
+    ruleset = rules.shared
+    if ruleset is None:
+        ruleset = _ruleset(rules.readable, rules.writable)
         ruleset.allow_write(birth.directory)
-        if birth.walls.level == "namespaces":
-            ruleset.allow_read("/proc")
-        ruleset.restrict()
-    finally:
-        ruleset.close()
+    ruleset.restrict()
 
 
 def _hello(birth: Birth) -> None:

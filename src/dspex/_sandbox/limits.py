@@ -19,16 +19,14 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 TIB: Final = 1 << 40
 _DISK: Final = 64 * MIB
-_SIZE_UNITS: Final = {
-    **{"": 1, "b": 1},
-    **{"k": KIB, "m": MIB, "g": GIB, "t": TIB},
-    **{"kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB},
-    **{"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
-}
-_TIME_UNITS: Final = {  # in milliseconds, so that all of them are whole
-    **{"": 1000, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000},
-    **{"h": 3_600_000, "d": 86_400_000},
-}
+_SIZE_UNITS: Final = (
+    {"": 1, "b": 1}
+    | {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
+    | {"kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
+    | {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+)
+# In milliseconds, so that all of them are whole.
+_TIME_UNITS: Final = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _QUANTITY: Final = re.compile(r"\s*([0-9]{1,18})(?:\.([0-9]{1,9}))?\s*([A-Za-z]{0,3})\s*")
 
 
@@ -60,7 +58,7 @@ class ResourceLimits:
 
     if TYPE_CHECKING:  # what may be given is wider than what is held
 
-        def __init__(
+        def __init__(  # noqa: PLR0913  (one for each field)
             self,
             *,
             wall: float | str = ...,
@@ -104,9 +102,9 @@ class ResourceLimits:
     @classmethod
     def from_dict(cls, fields: Mapping[str, object]) -> ResourceLimits:
         """Limits from fields by name; a missing one has its default. Raises `LimitsError`, also for an unknown one."""
-        for name in fields:
+        for name in map(str, fields):
             if name not in _ALLOWED:
-                raise LimitsError(f"{name}: there is no such limit; there are {', '.join(_ALLOWED)}")
+                raise LimitsError(f"{name:.80}: there is no such limit; there are {', '.join(_ALLOWED)}")
         return cls(**fields)  # type: ignore[arg-type]  # checked in __post_init__
 
     def explain(self) -> str:
@@ -145,7 +143,7 @@ def _parse_seconds(name: str, value: object) -> float:
 
 def checked_seconds(name: str, value: object) -> float:
     """Seconds as `wall` allows them, for a deadline given elsewhere. Raises `LimitsError`."""
-    return cast(float, _TIME_ALLOWED.checked(name, value))
+    return _TIME_ALLOWED.checked(name, value)
 
 
 def format_size(size: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +17,12 @@ from dspex._sandbox.limits import ResourceLimits
 from dspex.errors import LimitsError, PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from dspex._sandbox.rootfs import Mount
 
-_OWNED: Final = ("/proc", "/dev", "/sys", "/run/sandbox", "/tmp")  # inside, these are made by the engine
-_HOLDING: Final = ("/", "/run", "/etc")  # and these hold something that is
+_OWNED: Final = ("/proc", "/dev", "/sys", "/run/sandbox", "/kernel")  # inside, these are made by the engine
+_HOLDING: Final = ("/", "/run", "/etc", "/tmp")  # and these hold something that is
 _HOST_ONLY: Final = ("/proc", "/dev", "/sys")  # of the host, these reach beyond files
 _DATA_SCIENCE: Final = ("numpy", "pandas", "polars", "scipy", "sklearn", "matplotlib")
 _STRICT_MODULES: Final = ("ctypes", "_ctypes", "multiprocessing", "pty", "socket", "subprocess")
@@ -29,7 +30,9 @@ _STRICT_CALLS: Final = ("os.execv", "os.execve", "os.fork", "os.forkpty", "os.po
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PACKAGE: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\*")
 _DOTTED: Final = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
-_ENDPOINT: Final = re.compile(r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_ENDPOINT: Final = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class SecurityPolicy:
 
     if TYPE_CHECKING:  # what may be given is wider than what is held
 
-        def __init__(
+        def __init__(  # noqa: PLR0913  (one for each field)
             self,
             *,
             readable: Iterable[str | os.PathLike[str]] = ...,
@@ -74,7 +77,7 @@ class SecurityPolicy:
 
     def __post_init__(self) -> None:
         if not isinstance(self.subprocesses, bool):
-            raise PolicyError(f"subprocesses: must be true or false, not {self.subprocesses!r:.80}")
+            raise PolicyError(f"subprocesses: must be true or false, not a {type(self.subprocesses).__name__}")
         for name, check in _ENTRY_CHECKS.items():
             entries = _texts(name, getattr(self, name))
             for index, entry in enumerate(entries):
@@ -153,17 +156,15 @@ class SecurityPolicy:
 
     def to_dict(self) -> dict[str, bool | list[str]]:
         """The fields by name, as plain data."""
-        return {
-            name: value if isinstance(value, bool) else list(value) for name, value in asdict(self).items()
-        }
+        return {name: value if isinstance(value, bool) else list(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> SecurityPolicy:
         """A policy from fields by name; a missing one is denied. Raises `PolicyError`, also for an unknown one."""
         known = [field.name for field in fields(cls)]
-        for name in table:
+        for name in map(str, table):
             if name not in known:
-                raise PolicyError(f"{name}: a policy has no such field{_meant(name, known)}")
+                raise PolicyError(f"{name:.80}: a policy has no such field{_meant(name, known)}")
         return cls(**table)  # type: ignore[arg-type]  # checked in __post_init__
 
     def to_toml(self, limits: ResourceLimits | None = None) -> str:
@@ -266,7 +267,7 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     table: dict[str, object] = {}
     for name, value in pairs:
         if name in table:
-            raise PolicyError(f"{name}: is given twice")
+            raise PolicyError(f"{name:.80}: is given twice")
         table[name] = value
     return table
 
@@ -276,10 +277,14 @@ def _from_tables(tables: object) -> tuple[SecurityPolicy, ResourceLimits]:
         raise PolicyError(f"must hold the tables policy and limits, not a {type(tables).__name__}")
     for name, table in tables.items():
         _check_table(name, table)
-    return (
-        _below("policy", PolicyError, SecurityPolicy.from_dict, tables.get("policy", {})),
-        _below("limits", LimitsError, ResourceLimits.from_dict, tables.get("limits", {})),
-    )
+    try:
+        policy = SecurityPolicy.from_dict(tables.get("policy", {}))
+    except PolicyError as error:
+        raise PolicyError(f"policy.{error}") from None
+    try:
+        return policy, ResourceLimits.from_dict(tables.get("limits", {}))
+    except LimitsError as error:
+        raise LimitsError(f"limits.{error}") from None
 
 
 def _check_table(name: str, table: object) -> None:
@@ -287,19 +292,9 @@ def _check_table(name: str, table: object) -> None:
         known = {field.name: "policy" for field in fields(SecurityPolicy)}
         known |= {field.name: "limits" for field in fields(ResourceLimits)}
         hint = f"; it belongs into the table {known[name]}" if name in known else _meant(name, ["policy", "limits"])
-        raise PolicyError(f"{name}: a policy file has the tables policy and limits{hint}")
+        raise PolicyError(f"{name:.80}: a policy file has the tables policy and limits{hint}")
     if not isinstance(table, dict):
         raise PolicyError(f"{name}: must be a table, not a {type(table).__name__}")
-
-
-def _below(
-    table: str, kind: type[PolicyError | LimitsError], make: Callable[[dict[str, object]], T], given: dict[str, object]
-) -> T:
-    """Make something of a table, with the table's name before the field's in what is wrong with it."""
-    try:
-        return make(given)
-    except kind as error:
-        raise kind(f"{table}.{error}") from None
 
 
 def _toml(value: bool | float | list[str]) -> str:
@@ -329,11 +324,9 @@ def _texts(name: str, given: object) -> tuple[str, ...]:
     """The entries of a list as text; those of a set in order, so that equal policies are equal."""
     if isinstance(given, (str, bytes, os.PathLike)):
         raise PolicyError(f"{name}: must be a list; for a single entry write [{os.fspath(given)!r:.80}]")
-    try:
-        entries = tuple(given)  # type: ignore[call-overload]
-    except TypeError:
-        raise PolicyError(f"{name}: must be a list of text, not a {type(given).__name__}") from None
-    texts = tuple(_text(f"{name}[{index}]", entry) for index, entry in enumerate(entries))
+    if isinstance(given, dict) or not isinstance(given, Iterable):
+        raise PolicyError(f"{name}: must be a list of text, not a {type(given).__name__}")
+    texts = tuple(_text(f"{name}[{index}]", entry) for index, entry in enumerate(given))
     return tuple(sorted(texts)) if isinstance(given, (set, frozenset)) else texts
 
 
@@ -341,13 +334,13 @@ def _text(place: str, entry: object) -> str:
     text = os.fspath(entry) if isinstance(entry, os.PathLike) else entry
     if not isinstance(text, str):
         raise PolicyError(f"{place}: must be text, not a {type(entry).__name__}")
-    if not text or "\0" in text or not text.isascii() and _has_surrogate(text):
+    if not text or "\0" in text or _has_surrogate(text):
         raise PolicyError(f"{place}: {text!r:.80} is empty, or holds what a policy file cannot")
     return text
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _check_path(place: str, entry: str) -> None:

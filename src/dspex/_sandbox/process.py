@@ -36,7 +36,13 @@ class Ready(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The zygote could not start; `reason` names the step and the kernel's word."""
+    """The kernel refuses these walls; `reason` names the step and the kernel's word."""
+
+    reason: str
+
+
+class Unprepared(NamedTuple):
+    """The walls stand, but the zygote could not preload what its guests need."""
 
     reason: str
 
@@ -129,7 +135,8 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None,
-                env={},
+                # Bind every symbol at once: guests would each do it again, page by copied page.
+                env={"LD_BIND_NOW": "1"},
                 cwd="/",
                 start_new_session=True,
             )
@@ -152,7 +159,7 @@ class Zygote:
         except OSError:
             pass
 
-    def receive(self) -> Ready | Refused | Ended | Stillborn | Gone | Guest:
+    def receive(self) -> Ready | Refused | Unprepared | Ended | Stillborn | Gone | Guest:
         """The next message; blocks unless the control socket is readable."""
         try:
             data, ancillary, _, _ = self._control.recvmsg(_MAX_MESSAGE, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
@@ -168,6 +175,8 @@ class Zygote:
                 return Stillborn(serial, data[1 + _SERIAL.size :].decode("utf-8", "replace"))
             case b"N":
                 return Refused(data[1:].decode("utf-8", "replace"))
+            case b"P":
+                return Unprepared(data[1:].decode("utf-8", "replace"))
             case b"R":
                 return Ready()
         return Gone()

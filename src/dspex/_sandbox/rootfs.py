@@ -50,22 +50,23 @@ def stage(tree: Tree) -> str:
 def assemble(tree: Tree, at: str) -> None:
     """Mount the whole tree at `at`, read-only where it is not writable; /proc is mounted later, from inside."""
     mounts.tmpfs(at, size=1 << 20, inodes=4096)
-    for path in ("/proc", "/run/sandbox", "/etc", "/dev"):
+    for path in ("/kernel/proc", "/run/sandbox", "/etc", "/dev"):
         os.makedirs(at + path, exist_ok=True)
     for path, text in _FILES.items():
         _write(at + path, text)
     for name in DEVICES:
         _write(f"{at}/dev/{name}", "")
         mounts.bind(f"/dev/{name}", f"{at}/dev/{name}", device=True)
-    os.symlink("/run/sandbox/tmp", at + "/tmp")
-    for path, pointed in tree.links:
-        os.symlink(pointed, at + path)
     ordered = sorted(tree.mounts, key=lambda mount: mount.target.count("/"))
     for mount in ordered:
         _place(mount, at)
     for mount in ordered:
         if not mount.source:
             mounts.read_only(at + mount.target)
+    # Last, so that no mount is placed through a link, which would lead out of the tree and into the host's.
+    for path, pointed in (*tree.links, ("/tmp", "/run/sandbox/tmp"), ("/proc", "/kernel/proc")):
+        if not os.path.isdir(at + path):  # a mount beneath /tmp has made it; TMPDIR leads past it all the same
+            os.symlink(pointed, at + path)
 
 
 def enter(at: str) -> None:

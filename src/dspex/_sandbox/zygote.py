@@ -14,13 +14,17 @@ unshare: the launcher itself becomes the zygote.
 A guest needs a PID namespace of its own without a second fork: `unshare(PID)`, `fork()`, then setns back into the
 zygote's own PID namespace, so that the next unshare is allowed again.
 
-Messages, host to zygote: `F` + serial (fork a guest). Zygote to host: `R` (ready), `N` + text (cannot start), `X` +
+Messages, host to zygote: `F` + serial (fork a guest). Zygote to host: `R` (ready), `N` + text (the kernel refuses
+these walls), `P` + text (a preload failed), `X` +
 serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave), `E` + serial + text (a guest
 could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code.
 """
 
 from __future__ import annotations
 
+import _signal
+import _socket
+import errno
 import gc
 import importlib
 import json
@@ -38,7 +42,7 @@ if __name__ == "__main__":
 
 from dspex._kernel import landlock, memory, mounts, namespaces, processes, seccomp
 from dspex._sandbox import rootfs
-from dspex._sandbox.confine import SANDBOX_ROOT, Birth, Walls, confine
+from dspex._sandbox.confine import SANDBOX_ROOT, Birth, FileRules, Walls, confine
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -48,24 +52,35 @@ EXIT = struct.Struct("<QidQ")
 _SCM_RIGHTS = struct.Struct("4i")
 _MAX_MESSAGE = 1 << 20
 _OVERFLOW_ID = 65534
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS)
 
 
 def main(control: socket.socket) -> NoReturn:
     """Become a zygote on `control` and serve until the host is gone."""
     processes.die_with_parent()
     charter = json.loads(control.recv(_MAX_MESSAGE))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is for the host to act on
+    # A Ctrl-C is for the host to act on; children are heard of through a descriptor. Guests unblock both.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGCHLD))
+    importlib.import_module(charter["guest"])  # while its file can still be seen
     try:
-        importlib.import_module(charter["guest"])  # while its file can still be seen
         if charter["level"] == "namespaces":
             _enter_namespaces(control, charter)
         else:
             _become_nobody()
+    except OSError as error:
+        _give_up(control, error)
+    try:
         zygote = Zygote(control, charter)
-    except BaseException as error:  # whatever it is, the host must hear of it, for it waits
-        control.send(b"N" + _describe(error))
+    except BaseException as error:  # a package may raise anything when it is imported, and the host waits
+        control.send(b"P" + _describe(error))
         os._exit(1)
     zygote.serve()
+
+
+def _give_up(control: socket.socket, error: OSError) -> NoReturn:
+    """Say whether the kernel refuses these walls, in which case weaker ones may be had, or something else is wrong."""
+    control.send((b"N" if error.errno in _REFUSALS else b"P") + _describe(error))
+    os._exit(1)
 
 
 def _describe(error: BaseException) -> bytes:
@@ -100,15 +115,15 @@ def _stay_outside(control: socket.socket, middle: socket.socket, pid: int, root:
     try:
         if message := middle.recv(4000):
             if message != b"unshared":
-                raise OSError(message.decode("utf-8", "replace"))
+                number, _, text = message.decode("utf-8", "replace").partition(" ")
+                raise OSError(int(number), text)
             outer_uid, outer_gid = (_OVERFLOW_ID, _OVERFLOW_ID) if root else (os.geteuid(), os.getegid())
             namespaces.write_maps(f"0 {outer_uid} 1", f"0 {outer_gid} 1", pid=pid)
             middle.send(b"mapped")
         os.waitpid(pid, 0)
         middle.send(b"!")
     except OSError as error:
-        control.send(b"N" + _describe(error))
-        os._exit(1)
+        _give_up(control, error)
     control.close()
     middle.close()
     _wait_for_children()
@@ -129,7 +144,8 @@ def _leave(launcher: socket.socket, charter: dict[str, Any], root: bool) -> None
             namespaces.unshare(namespaces.MOUNT)
             mounts.make_private()
             _build(charter)
-            mounts.proc("/proc") if "root" not in charter["without"] else None
+            if "root" not in charter["without"]:
+                mounts.proc("/proc")
         wanted = namespaces.USER | namespaces.MOUNT | namespaces.UTS | namespaces.IPC
         wanted |= 0 if "pid" in charter["without"] else namespaces.PID
         wanted |= 0 if "network" in charter["without"] else namespaces.NETWORK
@@ -142,7 +158,7 @@ def _leave(launcher: socket.socket, charter: dict[str, Any], root: bool) -> None
         # Changing ids made this process undumpable, and its files in /proc root's; guests write their own maps there.
         processes.show_memory()
     except OSError as error:
-        launcher.send(_describe(error))
+        launcher.send(b"%d " % (error.errno or 0) + _describe(error))
         os._exit(1)
 
 
@@ -164,7 +180,7 @@ def _build(charter: dict[str, Any]) -> None:
     at = rootfs.stage(tree)
     rootfs.assemble(tree, at)
     if os.getpid() == 1:
-        mounts.proc(at + "/proc")
+        mounts.proc(at + "/kernel/proc")
     rootfs.enter(at)
 
 
@@ -194,16 +210,12 @@ class Zygote:
         self._level: str = charter["level"]
         self._own_pids = "pid" not in charter["without"] and self._level == "namespaces"
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_pids else -1
-        self._guest = self._preload()
+        self._guest: Any = self._preload()
         self._walls = self._plan_walls()
+        self._guest.prepare(charter["profile"])
         gc.collect()
         gc.freeze()
-        self._reaped, wakeup = socket.socketpair()
-        self._reaped.setblocking(False)
-        wakeup.setblocking(False)
-        self._wakeup = wakeup
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._reaped = processes.signal_descriptor(signal.SIGCHLD)
 
     def serve(self) -> NoReturn:
         """Answer the host until it is gone; then exit, and every guest with us."""
@@ -245,13 +257,20 @@ class Zygote:
             open_files=limits["open_files"],
             disk=limits["disk"],
             subprocesses=charter["subprocesses"],
-            read_fds=_open_paths(charter["readable"]),
-            write_fds=_open_paths(charter["writable"]),
+            rules=self._file_rules(),
             filter=seccomp.assemble(rules),
         )
 
+    def _file_rules(self) -> FileRules:
+        if "landlock" in self._charter["without"]:
+            return FileRules(None)
+        return FileRules.plan(self._level, self._charter["readable"], self._charter["writable"])
+
     def _obey(self) -> None:
-        message = self._control.recv(64)
+        try:
+            message = self._control.recv(64)
+        except ConnectionResetError:  # the host went away with a message of ours unread
+            message = b""
         if not message:
             os._exit(0)
         (serial,) = SERIAL.unpack_from(message, 1)
@@ -273,10 +292,7 @@ class Zygote:
                 namespaces.enter(self._pid_namespace, namespaces.PID)
 
     def _reap(self) -> None:
-        try:
-            self._reaped.recv(4096)
-        except BlockingIOError:
-            pass
+        os.read(self._reaped, 4096)
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -296,25 +312,23 @@ class Zygote:
     def _be_born(self, serial: int) -> NoReturn:
         """Be confined, say hello, run the guest program; never return into the zygote's code."""
         try:
-            processes.die_with_parent()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if not self._own_pids:
+                processes.die_with_parent()
             channel = self._confine(serial)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         except BaseException as error:  # the host waits for this guest: it must hear why there will be none
             self._control.send(b"E" + SERIAL.pack(serial) + _describe(error))
             os._exit(1)
         try:
-            self._guest.main(channel, self._charter["profile"])
+            self._guest.main(channel)
         finally:
             os._exit(70)
 
     def _confine(self, serial: int) -> int:
-        theirs, channel = socket.socketpair()
+        # The C module's own sockets: Python's class around them would touch a hundred more shared pages in every guest.
+        theirs, channel = _socket.socketpair()
         size = _whole_pages(self._charter["limits"]["output"]) + 4096
         out, err = memory.output_file("stdout", size), memory.output_file("stderr", size)
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
         directory = SANDBOX_ROOT
@@ -329,21 +343,14 @@ class Zygote:
             self._control.sendmsg([b"H" + SERIAL.pack(serial)], control)
 
         confine(Birth(self._walls, directory, (0, 1, 2, channel.fileno()), hello))
-        # The objects below name descriptors that are closed by now, or closed elsewhere.
-        theirs.detach()
+        theirs.detach()  # closed by now, and its number may be another's
         self._control.detach()
-        self._reaped.detach()
-        self._wakeup.detach()
         return channel.detach()
 
 
 def _address_space() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _open_paths(paths: list[str]) -> tuple[int, ...]:
-    return tuple(os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths)
 
 
 def _whole_pages(size: int) -> int:

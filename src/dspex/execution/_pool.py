@@ -281,6 +281,10 @@ class Pool:
                     self._staff(lane)
                 case process.Refused():
                     served = self._refused(lane, message.reason)
+                case process.Unprepared():
+                    self._clear(lane)
+                    lane.failures = _TRIES
+                    served = self._failed(lane, SandboxStartError(f"preloading failed: {message.reason}"))
                 case process.Gone():
                     served = self._lost(lane)
         self._wake(served)

@@ -52,7 +52,7 @@ class Python:
         """See `Language.plan`."""
         stdlib = os.path.dirname(os.path.abspath(os.__file__))
         packages = _Packages(policy.packages)
-        binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *_policy_mounts(policy)]
+        binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *_policy_mounts(policy, level)]
         tree = Tree((*binds, *_hidden(binds, stdlib, packages.whole)), _links(policy.subprocesses))
         readable = [m.source if level == "landlock" else m.target for m in tree.mounts if m.source]
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
@@ -126,8 +126,15 @@ def _hidden(binds: list[Mount], stdlib: str, whole: bool) -> list[Mount]:
     return [Mount("", path) for path in base if os.path.isdir(path) and _beneath(path, taken)]
 
 
-def _policy_mounts(policy: SecurityPolicy) -> list[Mount]:
-    return [Mount(*pair) for pair in policy.mounts()]
+def _policy_mounts(policy: SecurityPolicy, level: str) -> list[Mount]:
+    found = list(policy.mounts())
+    for mount in found if level == "landlock" else ():
+        if os.path.realpath(mount.target) != mount.source:
+            raise PolicyError(
+                f"{mount.source}:{mount.target}: nothing can be shown at another place here, for this host allows no "
+                "mounts (isolation level 'landlock'); name the path alone"
+            )
+    return found
 
 
 def _beneath(path: str, parents: list[str]) -> bool:

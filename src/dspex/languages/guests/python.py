@@ -13,6 +13,8 @@ Nothing in this file is a wall: a program may patch, forge or break all of it, a
 
 from __future__ import annotations
 
+import _signal
+import _socket
 import ast
 import json
 import linecache
@@ -20,8 +22,6 @@ import marshal
 import mmap
 import os
 import random
-import signal
-import socket
 import struct
 import sys
 import traceback
@@ -37,6 +37,13 @@ _TAGGED, _IN_LOAN, _IN_MEMORY_FILE = 1, 2, 1
 _INLINE: Final = 1 << 18  # buffers beyond this many bytes cross in a memory file
 _ENOSPC, _EDQUOT, _EFBIG, _EAGAIN = 28, 122, 27, 11
 
+# Let go when memory runs out, so that the error can still be told. Made in the zygote: a guest would have to touch it.
+_BALLAST: Final = bytearray(1 << 18)
+
+
+_guest: Guest  # made by `prepare`, in the zygote
+
+
 class Deadline(BaseException):
     """The soft deadline has passed. Not an `Exception`, so that a program's own handlers let it through."""
 
@@ -45,12 +52,32 @@ class CpuLimit(BaseException):
     """The soft CPU limit has passed."""
 
 
-def main(channel: int, profile: dict[str, Any]) -> NoReturn:
+def prepare(profile: dict[str, Any]) -> None:
+    """In the zygote: make all that guests have in common, and run two programs through it.
+
+    What is made or done for the first time here is not done again in every guest, on pages copied for it.
+    """
+    global _guest
+    ours, theirs = _socket.socketpair()
+    _guest = Guest(profile)
+    _guest.open(theirs)
+    for code in ("x = 1\nx + 1", "1 / 0"):
+        envelope = marshal.dumps((code, [], {}, None, 60.0, []))
+        body = _LENGTH.pack(len(envelope)) + envelope
+        ours.sendall(_HEADER.pack(b"dx", _EXECUTE, 0, len(body), 0) + body)
+        _guest.serve_one()
+        ours.recv(1 << 16)
+    _guest.forget()
+    ours.close()
+    theirs.close()
+
+
+def main(channel: int) -> NoReturn:
     """In a guest: serve the channel until the host closes it."""
     reseed()
-    guest = Guest(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=channel), profile)
+    _guest.open(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fileno=channel))
     while True:
-        guest.serve_one()
+        _guest.serve_one()
 
 
 def reseed() -> None:
@@ -66,6 +93,10 @@ def reseed() -> None:
         modules["numpy.random"].seed()
     if "uuid" in modules:
         modules["uuid"]._last_timestamp = None
+
+
+def _stream(descriptor: int) -> Any:
+    return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
 
 
 class Request:
@@ -94,24 +125,30 @@ def _cut(joined: memoryview, lengths: list[int]) -> list[memoryview]:
 class Guest:
     """One living program: its namespace, its channel, the number of its cells."""
 
-    def __init__(self, channel: socket.socket, profile: dict[str, Any]) -> None:
-        self._channel = channel
+    def __init__(self, profile: dict[str, Any]) -> None:
         self._limit: int = profile["value"]
         self._modules = frozenset(profile["forbidden_modules"])
         self._calls = frozenset(profile["forbidden_calls"])
-        self._home: str = os.getcwd()
+        sys.setrecursionlimit(1000)
+        _signal.signal(_signal.SIGALRM, _raise_deadline)
+        _signal.signal(_signal.SIGXCPU, _raise_cpu_limit)
+        sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with an empty `__main__`."""
         self._cells = 0
-        self._ballast = bytearray(1 << 18)  # let go when memory runs out, so that the error can still be told
+        linecache.clearcache()
         module = types.ModuleType("__main__")
         module.__dict__["__builtins__"] = __builtins__
         sys.modules["__main__"] = module
         self._names = module.__dict__
-        sys.setrecursionlimit(1000)
-        signal.signal(signal.SIGALRM, _raise_deadline)
-        signal.signal(signal.SIGXCPU, _raise_cpu_limit)
-        sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+
+    def open(self, channel: _socket.socket) -> None:
+        """Serve this channel from here on."""
+        self._channel = channel
+        self._home = os.getcwd()
 
     def serve_one(self) -> None:
         """Take one request, run it, answer."""
@@ -127,7 +164,7 @@ class Guest:
                     text, buffers = encoded.text, encoded.buffers
                     flags = _TAGGED if encoded.tagged else 0
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                _signal.setitimer(_signal.ITIMER_REAL, 0)
         except python_values.NotCarried as reason:
             envelope["repr"] = python_values.describe(value)
             envelope["reason"] = str(reason)
@@ -135,7 +172,7 @@ class Guest:
             envelope["error"] = _plain("value_limit", "ValueError", f"the value takes more than {self._limit:,} bytes")
         except BaseException as error:  # noqa: BLE001  (whatever the program raised is its result)
             if isinstance(error, MemoryError):
-                self._ballast = bytearray()
+                _BALLAST.clear()
             envelope["error"] = _explain(error)
         _flush()
         self._answer(text, flags, buffers, envelope)
@@ -153,7 +190,7 @@ class Guest:
         if request.variables:
             names.update(request.variables)
         body, last = self._compile(request.code)
-        signal.setitimer(signal.ITIMER_REAL, request.timeout)
+        _signal.setitimer(_signal.ITIMER_REAL, request.timeout)
         try:
             if body is not None:
                 exec(body, names)
@@ -210,10 +247,10 @@ class Guest:
         return Request(body[:end], memoryview(body)[end:])
 
     def _receive_frame(self) -> tuple[int, int, bytes, int, list[int]]:
-        data, ancillary, _, _ = self._channel.recvmsg(1 << 16, socket.CMSG_SPACE(4))
+        data, ancillary, _, _ = self._channel.recvmsg(1 << 16, _socket.CMSG_SPACE(4))
         if not data:
             os._exit(0)
-        descriptors = [struct.unpack("i", d[:4])[0] for _, kind, d in ancillary if kind == socket.SCM_RIGHTS]
+        descriptors = [struct.unpack("i", d[:4])[0] for _, kind, d in ancillary if kind == _socket.SCM_RIGHTS]
         while len(data) < _HEADER.size:
             data += self._more(1 << 16)
         _, kind, flags, length, size = _HEADER.unpack_from(data)
