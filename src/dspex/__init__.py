@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dspex._sandbox.limits import ResourceLimits as ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy as SecurityPolicy
     from dspex.execution._executor import CodeExecutor as CodeExecutor
-    from dspex.execution._executor import Job as Job
     from dspex.execution._isolation import Isolation as Isolation
+    from dspex.execution._job import Job as Job
     from dspex.execution._result import ExecutionResult as ExecutionResult
     from dspex.execution._result import Failure as Failure
     from dspex.execution._result import IsolationReport as IsolationReport
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CodeExecutor": "dspex.execution._executor",
-    "Job": "dspex.execution._executor",
+    "Job": "dspex.execution._job",
     "Session": "dspex.execution._session",
     "ExecutionResult": "dspex.execution._result",
     "Failure": "dspex.execution._result",

@@ -34,8 +34,9 @@ import stat
 import struct
 from typing import Final
 
-from dspex._kernel.syscalls import syscall
+from dspex._kernel.syscalls import NUMBERS, checked, libc, syscall
 
+_SYSCALL: Final = libc().syscall
 _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
 
@@ -97,6 +98,8 @@ class Ruleset:
     def __init__(self, descriptor: int, handled: int) -> None:
         self._descriptor = descriptor
         self._handled = handled
+        # Ready before the fork: what a child builds after it costs page faults.
+        self._restrict = tuple(map(ctypes.c_long, (NUMBERS["landlock_restrict_self"], descriptor, 0)))
 
     @classmethod
     def create(cls, version: int | None = None) -> Ruleset:
@@ -127,7 +130,7 @@ class Ruleset:
 
     def restrict(self) -> None:
         """Put the calling thread under these rules for good; no_new_privs must be set."""
-        syscall("landlock_restrict_self", self._descriptor, 0)
+        checked(_SYSCALL(*self._restrict), "landlock_restrict_self")
 
     def close(self) -> None:
         """Let go of the ruleset; what it restricts stays restricted."""

@@ -37,7 +37,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex._kernel.syscalls import MACHINE, syscall
+from dspex._kernel.syscalls import MACHINE, NUMBERS, checked, libc
 from dspex._kernel.tables import AARCH64, X86_64
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ MISSING: Final = 0x00050000 | errno.ENOSYS
 
 ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
+
+_CONSTANT: Final = struct.Struct("=I")
+_HEADER: Final = struct.Struct("@HP")  # struct sock_fprog: number of instructions, address of the first
+_SYSCALL: Final = libc().syscall
 
 # Above pid_max of every kernel: a program whose pid was never filled in lets nobody be signalled.
 _PID_PLACEHOLDER: Final = 0x7EADF1D5
@@ -310,19 +314,41 @@ def program(verdicts: Mapping[str, _Verdict], default: int, machine: str = MACHI
 
 def for_pid(program: bytes, pid: int) -> bytes:
     """`program` with `pid` as the one process that it lets be signalled; other programs come back as they are."""
-    return program.replace(struct.pack("=I", _PID_PLACEHOLDER), struct.pack("=I", pid))
+    return program.replace(_CONSTANT.pack(_PID_PLACEHOLDER), _CONSTANT.pack(pid))
+
+
+class Filter:
+    """A program laid out for the kernel ahead of need, in the process that forks.
+
+    Whatever a child builds or first looks up after its fork costs it page faults: made ready here, installing is
+    one call on objects that exist, and takes a third of the time of `install`.
+    """
+
+    def __init__(self, program: bytes) -> None:
+        self._program = ctypes.create_string_buffer(program, len(program))
+        address = ctypes.addressof(self._program)
+        header = ctypes.create_string_buffer(_HEADER.pack(len(program) // INSTRUCTION.size, address))
+        number, operation, flags = map(ctypes.c_long, (NUMBERS["seccomp"], _SET_MODE_FILTER, _ALL_THREADS))
+        self._arguments = (number, operation, flags, header)
+        constants = [constant for *_, constant in INSTRUCTION.iter_unpack(program)]
+        self._pids = [INSTRUCTION.size * i + 4 for i, c in enumerate(constants) if c == _PID_PLACEHOLDER]
+
+    def install(self, pid: int | None = None) -> None:
+        """Put this process, all its threads and all its future children under the program, for good.
+
+        `pid` becomes the one process that an `only_own_pid` program lets be signalled; for others it means nothing.
+        The caller has set no_new_privs. `OSError` when the kernel refuses, or a thread cannot follow.
+        """
+        if pid is not None:
+            for offset in self._pids:
+                _CONSTANT.pack_into(self._program, offset, pid)
+        if checked(_SYSCALL(*self._arguments), "seccomp") != 0:
+            raise OSError(errno.EBUSY, "seccomp: a thread is under another filter")
 
 
 def install(program: bytes) -> None:
-    """Put this process, all its threads and all its future children under `program`, for good.
-
-    The caller has set no_new_privs. `OSError` when the kernel refuses the program, or a thread cannot follow.
-    """
-    buffer = ctypes.c_char_p(program)
-    address = ctypes.cast(buffer, ctypes.c_void_p).value
-    header = struct.pack("@HP", len(program) // INSTRUCTION.size, address)
-    if syscall("seccomp", _SET_MODE_FILTER, _ALL_THREADS, ctypes.c_char_p(header)) != 0:
-        raise OSError(errno.EBUSY, "seccomp: a thread is under another filter")
+    """`Filter(program).install()`, for a process that installs what it has just made."""
+    Filter(program).install()
 
 
 def _ranges(known: Mapping[int, _Verdict], default: _Verdict) -> list[_Range]:

@@ -108,9 +108,7 @@ def _own_namespaces(birth: Birth) -> None:
 def _own_files(birth: Birth) -> None:
     walls = birth.walls
     # One inode costs about a kilobyte of kernel memory: files are bounded along with bytes.
-    mounts.tmpfs(
-        SANDBOX_ROOT, size=walls.disk, inodes=max(64, walls.disk // 4096), noexec=not walls.subprocesses
-    )
+    mounts.tmpfs(SANDBOX_ROOT, size=walls.disk, inodes=max(64, walls.disk // 4096), noexec=not walls.subprocesses)
     if "pid" not in walls.without and "proc" not in walls.without:
         mounts.proc("/proc")
 

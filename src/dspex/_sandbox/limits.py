@@ -58,7 +58,7 @@ class ResourceLimits:
 
     if TYPE_CHECKING:  # what may be given is wider than what is held
 
-        def __init__(  # noqa: PLR0913  (one for each field)
+        def __init__(
             self,
             *,
             wall: float | str = ...,

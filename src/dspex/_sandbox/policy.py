@@ -62,7 +62,7 @@ class SecurityPolicy:
 
     if TYPE_CHECKING:  # what may be given is wider than what is held
 
-        def __init__(  # noqa: PLR0913  (one for each field)
+        def __init__(
             self,
             *,
             readable: Iterable[str | os.PathLike[str]] = ...,

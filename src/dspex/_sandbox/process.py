@@ -70,7 +70,7 @@ class Gone(NamedTuple):
 class Guest:
     """One confined process, and the descriptors through which the host has to do with it."""
 
-    __slots__ = ("_pid", "channel", "ended", "err", "out", "pidfd", "serial")
+    __slots__ = ("_pid", "_status", "channel", "ended", "err", "out", "pidfd", "serial")
 
     def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int) -> None:
         self.serial = serial
@@ -80,6 +80,7 @@ class Guest:
         self.err = err
         self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
         self._pid = 0
+        self._status = -1  # /proc/PID/status, open from the first time that it was asked for
 
     @property
     def pid(self) -> int:
@@ -87,6 +88,13 @@ class Guest:
         if not self._pid:
             self._pid = processes.pid_of(self.pidfd)
         return self._pid
+
+    def peak_memory(self) -> int:
+        """The most bytes that the guest's first process has had resident. `OSError` once it has ended."""
+        if self._status < 0:
+            self._status = os.open(f"/proc/{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        text = os.pread(self._status, 4096, 0)
+        return int(text.partition(b"VmHWM:")[2].split(maxsplit=1)[0]) << 10
 
     def kill(self) -> None:
         """SIGKILL; every process of the guest ends with it."""
@@ -99,8 +107,9 @@ class Guest:
             return
         pidfd, self.pidfd = self.pidfd, -1
         self.channel.close()
-        for descriptor in (pidfd, self.out, self.err):
-            os.close(descriptor)
+        for descriptor in (pidfd, self.out, self.err, self._status):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def output(self, descriptor: int, limit: int) -> tuple[bytes, bool]:
         """What was printed into `self.out` or `self.err` so far, at most `limit` bytes, and whether there was more.

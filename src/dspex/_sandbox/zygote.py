@@ -40,7 +40,7 @@ if __name__ == "__main__":
     # The directory that holds the dspex package, for as long as it takes to import these few modules.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from dspex._kernel import landlock, memory, mounts, namespaces, processes, seccomp
+from dspex._kernel import memory, mounts, namespaces, processes, seccomp
 from dspex._sandbox import rootfs
 from dspex._sandbox.confine import SANDBOX_ROOT, Birth, FileRules, Walls, confine
 
@@ -245,9 +245,7 @@ class Zygote:
 
     def _plan_walls(self) -> Walls:
         charter, limits = self._charter, self._charter["limits"]
-        rules = seccomp.Rules(
-            subprocesses=charter["subprocesses"], only_own_pid=self._level == "landlock"
-        )
+        rules = seccomp.Rules(subprocesses=charter["subprocesses"], only_own_pid=self._level == "landlock")
         return Walls(
             level=self._level,
             without=frozenset(charter["without"]),

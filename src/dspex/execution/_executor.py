@@ -8,16 +8,16 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 from dspex import languages, telemetry
 from dspex._sandbox.limits import ResourceLimits
 from dspex._sandbox.policy import SecurityPolicy
 from dspex.errors import ClosedError, LimitsError, UsageError
 from dspex.execution._isolation import Isolation
+from dspex.execution._job import Job, Prepared
 from dspex.execution._line import Caller
 from dspex.execution._pool import Pool
-from dspex.execution._result import IsolationReport
 from dspex.execution._run import Run, adrive, drive
 from dspex.languages._base import Request
 
@@ -30,26 +30,6 @@ if TYPE_CHECKING:
     from dspex.execution._result import ExecutionResult
     from dspex.execution._session import Session
     from dspex.languages._base import Language
-
-
-class Job(NamedTuple):
-    """One program for `CodeExecutor.map`, with the arguments of `execute`."""
-
-    code: str
-    variables: Mapping[str, object] | None = None
-    imports: Sequence[str] = ()
-    environment: Mapping[str, str] | None = None
-    working_directory: str | None = None
-    timeout: float | None = None
-
-
-class Prepared(NamedTuple):
-    """A job checked and encoded: nothing can be wrong with it any more."""
-
-    body: bytes
-    buffers: list[memoryview]
-    imports: tuple[str, ...]
-    timeout: float
 
 
 @final
@@ -117,7 +97,7 @@ class CodeExecutor:
             run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
             pool.refill(caller)
             drive(run)
-            result = run.result(self.report(pool))
+            result = run.result(pool.report)
         except BaseException:
             guest.kill()
             raise
@@ -147,7 +127,7 @@ class CodeExecutor:
             run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
             pool.refill(caller)
             await adrive(run)
-            result = run.result(self.report(pool))
+            result = run.result(pool.report)
         except BaseException:
             guest.kill()
             raise
@@ -257,10 +237,6 @@ class CodeExecutor:
             started_cpu=started_cpu,
         )
 
-    def report(self, pool: Pool) -> IsolationReport:
-        """The walls in force."""
-        return IsolationReport(pool.level, self.isolation.layers(pool.level))
-
     def pool(self) -> Pool:
         """The pool, started on first use. Raises `ClosedError`."""
         pool = self._pool
@@ -271,7 +247,12 @@ class CodeExecutor:
                 raise ClosedError("this executor is closed; make a new CodeExecutor")
             if self._pool is None:
                 self._pool = Pool(
-                    self.language, self.policy, self.limits, self.isolation, self.max_concurrency, self.queue
+                    language=self.language,
+                    policy=self.policy,
+                    limits=self.limits,
+                    isolation=self.isolation,
+                    places=self.max_concurrency,
+                    queue=self.queue,
                 )
             return self._pool
 

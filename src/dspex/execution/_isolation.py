@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dspex.errors import UsageError
+from dspex.execution._result import IsolationReport
 
 LEVELS = ("namespaces", "landlock")
 LAYERS = {
@@ -28,7 +29,20 @@ LAYERS = {
 }
 # What can be left out on request; without the others a guest cannot even be made.
 OPTIONAL = frozenset(
-    ("user", "pid", "ipc", "network", "root", "proc", "rlimits", "credentials", "memory", "landlock", "descriptors", "seccomp")
+    (
+        "user",
+        "pid",
+        "ipc",
+        "network",
+        "root",
+        "proc",
+        "rlimits",
+        "credentials",
+        "memory",
+        "landlock",
+        "descriptors",
+        "seccomp",
+    )
 )
 
 
@@ -53,6 +67,6 @@ class Isolation(NamedTuple):
             raise UsageError(f"isolation cannot leave out {sorted(unknown)}; it can leave out {sorted(OPTIONAL)}")
         return cls(isolation.level, frozenset(isolation.without))
 
-    def layers(self, level: str) -> tuple[str, ...]:
-        """The layers in force at `level`."""
-        return tuple(layer for layer in LAYERS[level] if layer not in self.without)
+    def report(self, level: str) -> IsolationReport:
+        """What is in force at `level`."""
+        return IsolationReport(level, tuple(layer for layer in LAYERS[level] if layer not in self.without))

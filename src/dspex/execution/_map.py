@@ -13,13 +13,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from dspex.execution._job import Job
 from dspex.execution._line import Caller
 from dspex.execution._run import Run, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dspex.execution._executor import CodeExecutor, Job, Prepared
+    from dspex.execution._executor import CodeExecutor
+    from dspex.execution._job import Prepared
     from dspex.execution._pool import Pool
     from dspex.execution._result import ExecutionResult
 
@@ -93,13 +95,9 @@ class _Flight:
         return active < self._concurrency and len(self._order) < self._concurrency * _ROOM
 
     def _queue(self, job: str | Job) -> None:
-        from dspex.execution._executor import Job
-
         prepared = self._executor.prepare(job if isinstance(job, Job) else Job(job))
         ticket = _Ticket(prepared)
-        ticket.caller = self._pool.join(
-            lambda lane: Caller(lane, needs_place=True, wake=self._ring), prepared.imports
-        )
+        ticket.caller = self._pool.join(lambda lane: Caller(lane, needs_place=True, wake=self._ring), prepared.imports)
         self._order.append(ticket)
         self._waiting.append(ticket)
         if ticket.caller.served:
@@ -163,12 +161,13 @@ class _Flight:
         if run is None or not run.over:
             return
         try:
-            ticket.outcome = run.result(self._executor.report(self._pool))
+            ticket.outcome = run.result(self._pool.report)
         finally:
             self._release(ticket)
 
     def _release(self, ticket: _Ticket) -> None:
-        assert ticket.run is not None and ticket.caller is not None  # only what runs is released
+        assert ticket.run is not None  # only what runs is released
+        assert ticket.caller is not None
         guest = ticket.run.guest
         self._poll.unregister(guest.channel)
         del self._running[guest.channel.fileno()]

@@ -68,12 +68,17 @@ class Staffed(Lane):
         self.directory = ""
         self.alive: dict[int, Guest] = {}
 
+    def busy(self) -> bool:
+        """True while a guest of this lane is at work or on its way to it."""
+        return len(self.alive) > len(self.ready)
+
 
 class Pool:
     """See the head of this file."""
 
     def __init__(
         self,
+        *,
         language: Language,
         policy: SecurityPolicy,
         limits: ResourceLimits,
@@ -86,6 +91,7 @@ class Pool:
         self._limits = limits
         self._isolation = isolation
         self._level = isolation.level or "namespaces"
+        self.report = isolation.report(self._level)  # the walls in force, as every result tells them
         self._ahead = max(2, 2 * places)
         self._line = Line(places, queue)
         self._lock = threading.Lock()
@@ -100,11 +106,6 @@ class Pool:
         self._waker.setblocking(False)
         self._keeper = threading.Thread(target=self._keep, name="dspex-keeper", daemon=True)
         self._keeper.start()
-
-    @property
-    def level(self) -> str:
-        """The level of isolation in force."""
-        return self._level
 
     # --- For callers: a place and a guest -----------------------------------------------------------------------------
 
@@ -309,6 +310,7 @@ class Pool:
         self._clear(lane)
         if self._level == "namespaces" and self._isolation.level is None and landlock.abi() > 0:
             self._level = "landlock"  # the next lower level at or above the minimum; every result says so
+            self.report = self._isolation.report(self._level)
             return []
         lane.failures = _TRIES
         return self._failed(lane, _refusal(self._level, reason))
@@ -353,7 +355,7 @@ class Pool:
                 directory=lane.directory,
             )
             lane.zygote = process.Zygote.start(charter, plan.argv)
-        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
+        except Exception as error:
             known = error if isinstance(error, SandboxError) else SandboxStartError(f"a zygote cannot start: {error}")
             with self._lock:
                 lane.failures = _TRIES
@@ -365,12 +367,16 @@ class Pool:
         for watch in self._watched.copy().values():
             _enforce(watch, self._limits, self._policy, self._level, now)
         with self._lock:
-            others = [lane for lane in self._lanes.values() if lane.imports and not lane.callers and not lane.alive.keys() - {g.serial for g in lane.ready}]
-            spare = sorted(others, key=lambda lane: lane.last_used)
-            old = [lane for lane in spare if now - lane.last_used > _IDLE]
-            for lane in old or spare[: max(0, len(self._lanes) - _MAX_LANES)]:
+            for lane in self._unneeded(now):
                 self._clear(lane)
                 del self._lanes[lane.imports]
+
+    def _unneeded(self, now: float) -> list[Staffed]:
+        """Lanes with preloads that nobody uses: those idle for long, or else the oldest beyond the number allowed."""
+        idle = [lane for lane in self._lanes.values() if lane.imports and not lane.callers and not lane.busy()]
+        idle.sort(key=lambda lane: lane.last_used)
+        old = [lane for lane in idle if now - lane.last_used > _IDLE]
+        return old or idle[: max(0, len(self._lanes) - _MAX_LANES)]
 
     def _end(self) -> None:
         error = ClosedError("the executor was closed while this call waited")

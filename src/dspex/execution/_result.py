@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KINDS = frozenset(
-    "syntax runtime timeout cpu_limit memory_limit process_limit disk_limit output_limit value_limit policy killed".split()
+    ("syntax", "runtime", "timeout", "cpu_limit", "memory_limit", "process_limit", "disk_limit")
+    + ("output_limit", "value_limit", "policy", "killed")
 )
 
 

@@ -40,7 +40,20 @@ _CRASHES: Final = {
 class Run:
     """See the head of this file."""
 
-    __slots__ = ("_expired", "_limits", "_lost", "_pool", "_started", "_started_cpu", "_timeout", "_waited", "_watch", "exchange", "guest", "message")
+    __slots__ = (
+        "_expired",
+        "_limits",
+        "_lost",
+        "_pool",
+        "_started",
+        "_started_cpu",
+        "_timeout",
+        "_waited",
+        "_watch",
+        "exchange",
+        "guest",
+        "message",
+    )
 
     def __init__(
         self,
@@ -124,14 +137,12 @@ class Run:
     def _answered(self, reply: Answer, wall: float, isolation: IsolationReport) -> ExecutionResult:
         pid = self.guest.pid
         try:
-            cpu, peak = resources.cpu_time(pid) - self._started_cpu, resources.peak_memory(pid)
-        except OSError:  # it answered, and was gone before it could be asked
+            cpu, peak = resources.cpu_time(pid) - self._started_cpu, self.guest.peak_memory()
+        except (OSError, IndexError):  # it answered, and was gone before it could be asked
             cpu, peak = 0.0, 0
         return self._finished(reply, reply.failure, Usage(wall, max(0.0, cpu), peak, 1, self._waited), isolation)
 
-    def _died(
-        self, failure: Failure, ended: Ended | None, wall: float, isolation: IsolationReport
-    ) -> ExecutionResult:
+    def _died(self, failure: Failure, ended: Ended | None, wall: float, isolation: IsolationReport) -> ExecutionResult:
         cpu, peak = (ended.cpu, ended.peak_memory) if ended is not None else (0.0, 0)
         usage = Usage(wall, max(0.0, cpu - self._started_cpu), peak, 1, self._waited)
         return self._finished(Answer(None, None, None, None), failure, usage, isolation)
@@ -145,7 +156,9 @@ class Run:
         if more_out or more_err:
             stream = "stdout" if more_out else "stderr"
             line = failure.line if failure is not None else None
-            failure = Failure("output_limit", "OutputLimit", f"the program wrote more than {limit:,} bytes to {stream}", line)
+            failure = Failure(
+                "output_limit", "OutputLimit", f"the program wrote more than {limit:,} bytes to {stream}", line
+            )
         return ExecutionResult(
             value=reply.value if failure is None else None,
             value_repr=reply.value_repr,
@@ -166,7 +179,9 @@ class Run:
             raise SandboxLostError("the guest was lost together with its zygote; the run may be repeated")
         if not os.WIFSIGNALED(ended.status):
             code = os.WEXITSTATUS(ended.status)
-            return Failure("killed", "ProcessExit", f"the program ended its own process with status {code} before it answered")
+            return Failure(
+                "killed", "ProcessExit", f"the program ended its own process with status {code} before it answered"
+            )
         number = os.WTERMSIG(ended.status)
         if number == signal.SIGXCPU or (number == signal.SIGKILL and ended.cpu - self._started_cpu >= self._limits.cpu):
             return _limit("cpu_limit", self._limits, self._timeout)

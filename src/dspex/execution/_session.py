@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from dspex._kernel import resources
 from dspex.errors import ClosedError
+from dspex.execution._job import Job
 from dspex.execution._run import adrive, drive
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dspex._sandbox.process import Guest
-    from dspex.execution._executor import CodeExecutor, Prepared
+    from dspex.execution._executor import CodeExecutor
+    from dspex.execution._job import Prepared
     from dspex.execution._pool import Pool
     from dspex.execution._result import ExecutionResult
     from dspex.execution._run import Run
@@ -47,7 +49,7 @@ class Session:
         timeout: float | None = None,
     ) -> ExecutionResult:
         """Run `code` in this session's guest; see `CodeExecutor.execute`. Raises `ClosedError` after its end."""
-        prepared = self._prepare(code, variables, imports, environment, working_directory, timeout)
+        prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
         with self._turn:
             guest = self._guest or self._open(*self._executor._acquire(self._imports, needs_place=False)[:2])
             pool, caller, waited = self._executor._acquire(None, needs_place=True)
@@ -72,7 +74,7 @@ class Session:
         timeout: float | None = None,
     ) -> ExecutionResult:
         """`execute` for event loops. Cancelling it ends the session."""
-        prepared = self._prepare(code, variables, imports, environment, working_directory, timeout)
+        prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
         await self._aturn()
         try:
             guest = self._guest
@@ -117,22 +119,12 @@ class Session:
         self._turn = threading.Lock()
         self._guest = None
 
-    def _prepare(
-        self,
-        code: str,
-        variables: Mapping[str, object] | None,
-        imports: Sequence[str],
-        environment: Mapping[str, str] | None,
-        working_directory: str | None,
-        timeout: float | None,
-    ) -> Prepared:
-        from dspex.execution._executor import Job
-
+    def _prepare(self, job: Job) -> Prepared:
         if self._ended:
             raise ClosedError(f"{self._ended}; open a new one with executor.session()")
-        # What the session was opened with is preloaded already, and bound by its first run.
-        names = (*self._imports, *imports) if self._guest is None else tuple(imports)
-        return self._executor.prepare(Job(code, variables, names, environment, working_directory, timeout))
+        if self._guest is None:  # what the session was opened with is preloaded, and bound by its first run
+            job = job._replace(imports=(*self._imports, *job.imports))
+        return self._executor.prepare(job)
 
     def _open(self, pool: Pool, caller: object) -> Guest:
         guest: Guest = caller.guest  # type: ignore[attr-defined]
@@ -141,7 +133,7 @@ class Session:
         return guest
 
     def _conclude(self, run: Run, pool: Pool) -> ExecutionResult:
-        result = run.result(self._executor.report(pool))
+        result = run.result(pool.report)
         if not run.survived:
             reason = result.error.message if result.error else "it was lost"
             self._end(f"the session ended when {reason}")

@@ -42,9 +42,7 @@ class Language(Protocol):
 
     name: str
 
-    def plan(
-        self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str
-    ) -> Plan:
+    def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """How to start a zygote that has `imports` preloaded. Raises `PolicyError`."""
         ...
 

@@ -14,6 +14,8 @@ from dspex.languages import _values
 from dspex.languages._base import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
     from dspex.languages._base import Request
@@ -46,9 +48,7 @@ class Python:
 
     name = "python"
 
-    def plan(
-        self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str
-    ) -> Plan:
+    def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """See `Language.plan`."""
         stdlib = os.path.dirname(os.path.abspath(os.__file__))
         packages = _Packages(policy.packages)
@@ -178,10 +178,10 @@ class _Packages:
 
 def _entries(names: tuple[str, ...]) -> dict[str, None]:
     """The files and directories directly in a site-packages directory that belong to `names` and their requirements."""
-    import importlib.metadata as metadata
     import re
+    from importlib import metadata
 
-    by_import: dict[str, list[str]] | None = None
+    by_import: Mapping[str, list[str]] | None = None
     entries: dict[str, None] = {}
     pending, seen = list(names), set()
     while pending:
@@ -193,7 +193,8 @@ def _entries(names: tuple[str, ...]) -> dict[str, None]:
         try:
             found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            by_import = metadata.packages_distributions() if by_import is None else by_import
+            if by_import is None:
+                by_import = metadata.packages_distributions()
             if name in by_import:
                 pending.extend(by_import[name])
             elif name in names:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dspex.errors import VariableError
 from dspex.languages.guests import python_frames as frames
-from dspex.languages.guests.python_values import NotCarried, put_together, take_apart, type_name
+from dspex.languages.guests.python_values import NotCarried, describe, put_together, take_apart, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -87,6 +87,8 @@ class _Pickler(pickle.Pickler):
         """Called by C for all but the builtin types."""
         if obj is rebuild:
             return NotImplemented
+        if type(obj) is _Large:
+            return rebuild, ("bytes", pickle.PickleBuffer(obj.data))
         kind, content = take_apart(obj)
         if not kind and type(content) in (dict, list, set) and type(obj).__hash__ is not None:
             self.keys_in_doubt = True
@@ -102,8 +104,14 @@ def _buffer(data: memoryview) -> bytes | pickle.PickleBuffer:
 class _Large:
     """Marks bytes that shall be a buffer of their own."""
 
+    __slots__ = ("data",)
+
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+
+def _marked(value: object) -> object:
+    return _Large(value) if type(value) is bytes and len(value) >= _LARGE else value
 
 
 def encode(variables: Mapping[str, object]) -> tuple[bytes, list[memoryview]]:
@@ -114,7 +122,7 @@ def encode(variables: Mapping[str, object]) -> tuple[bytes, list[memoryview]]:
     file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
     pickler = _Pickler(file, buffers)
     try:
-        pickler.dump(dict(variables))
+        pickler.dump({name: _marked(value) for name, value in variables.items()})
     except Exception as error:  # the caller's own classes may raise anything while they are read
         raise _explained(variables, error) from error
     if pickler.keys_in_doubt and (fault := _first_fault(variables)):
@@ -148,7 +156,7 @@ _WAYS_OUT: Final = {
 def _first_fault(variables: Mapping[str, object]) -> VariableError | None:
     """The first value that cannot cross, found by a walk."""
     seen: set[int] = set()
-    stack: list[tuple[str, object]] = [*reversed(variables.items())]
+    stack: list[tuple[str, object]] = [*reversed(list(variables.items()))]
     while stack:
         path, value = stack.pop()
         if id(value) in seen:
@@ -177,12 +185,12 @@ def _below(path: str, value: Any) -> Iterator[tuple[str, object]]:
     if type(value) is dict:
         for key, item in value.items():
             _check_key(key)
-            yield f"{path} (key {key!r:.60})", key
-            yield f"{path}[{key!r:.60}]", item
+            yield f"{path} (key {describe(key, 60)})", key
+            yield f"{path}[{describe(key, 60)}]", item
     elif type(value) in (set, frozenset):
         for item in value:
             _check_key(item)
-            yield f"{path} (member {item!r:.60})", item
+            yield f"{path} (member {describe(item, 60)})", item
     elif type(value) in (list, tuple):
         for place, item in enumerate(value):
             yield f"{path}[{place}]", item
@@ -215,7 +223,10 @@ def _object_items(content: Any) -> Iterator[list[Any]]:
 def _check_key(key: Any) -> None:
     """Raise `NotCarried` for a key that has a hash here and would have none in the guest."""
     while type(key) not in _LEAVES and type(key) not in _CONTAINERS:
-        kind, key = take_apart(key)
+        try:
+            kind, key = take_apart(key)
+        except NotCarried:
+            return  # the walk comes to the key by itself
         if kind:
             return
         if type(key) in (list, dict, set):

@@ -54,7 +54,7 @@ class TooLarge(Exception):  # noqa: N818  (a verdict on a value, as NotCarried)
 
 
 class Encoded(NamedTuple):
-    """A value on its way out: `text` is ASCII; the buffers lie one behind the other; tags must be undone if `tagged`."""
+    """A value on its way out: ASCII text, and the buffers that it names, one behind the other."""
 
     text: str
     buffers: list[Any]
@@ -92,7 +92,7 @@ def _checked(encoded: Encoded, buffers: int, limit: int) -> Encoded:
     return encoded
 
 
-# --- Plain data, level by level --------------------------------------------------------------------------------------
+# --- Plain data, level by level -------------------------------------------------------------------------------------
 
 
 def _is_plain(value: object, limit: int) -> bool:
@@ -145,7 +145,7 @@ def _are_keys(keys: Iterable[Any]) -> bool:
     return joined.isascii() or not _PAIR.search(joined)
 
 
-# --- Everything else, tagged -------------------------------------------------------------------------------------------
+# --- Everything else, tagged ----------------------------------------------------------------------------------------
 
 
 class _Tagger:
@@ -277,7 +277,7 @@ def _is_hashable(tagged: Any) -> bool:
     return tag != "~tuple" or all(map(_is_hashable, tagged[tag]))
 
 
-# --- The other types, for both sides -----------------------------------------------------------------------------------
+# --- The other types, for both sides --------------------------------------------------------------------------------
 
 
 def take_apart(value: Any) -> tuple[str, Any]:
@@ -285,7 +285,8 @@ def take_apart(value: Any) -> tuple[str, Any]:
 
     Content is made of builtins, arrays, memoryviews and further values. Raises `NotCarried`.
     """
-    handler = _handler(type(value))
+    kind: type = type(value)
+    handler = _handler(kind)
     if handler is None:
         raise NotCarried(f"a {type_name(value)} cannot be carried")
     return handler(value)
@@ -384,10 +385,7 @@ _HANDLERS: Final[dict[tuple[str, str], Callable[[Any], tuple[str, Any]]]] = {
     ("builtins", "int"): lambda x: ("", int.__int__(x)),
     ("builtins", "float"): lambda x: ("", float.__float__(x)),
     ("builtins", "str"): lambda x: ("", str.__str__(x)),
-    ("builtins", "bytes"): lambda x: (
-        "",
-        bytes.join(b"", (x,)) if type(x) is bytes else bytes.__getitem__(x, slice(None)),
-    ),
+    ("builtins", "bytes"): lambda x: ("", bytes.__getitem__(x, slice(None))),
     ("builtins", "bytearray"): lambda x: ("", bytes(memoryview(x))),
     ("builtins", "memoryview"): _memoryview,
     ("builtins", "list"): lambda x: ("", list(list.__iter__(x))),
@@ -517,7 +515,7 @@ _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-# --- What comes in -----------------------------------------------------------------------------------------------------
+# --- What comes in --------------------------------------------------------------------------------------------------
 
 
 def decode(data: Any, buffers: Iterable[Any]) -> Any:
@@ -538,14 +536,14 @@ def _rebuild(kind: str, content: Any) -> Any:
     return bytes(content) if kind == "bytes" else put_together(kind, content)
 
 
-# --- Words about a value -----------------------------------------------------------------------------------------------
+# --- Words about a value --------------------------------------------------------------------------------------------
 
 
 def describe(value: object, limit: int = 2000) -> str:
     """`repr(value)`, of at most `limit` characters; text also if its repr raises."""
     try:
         text = str.__str__(repr(value))
-    except BaseException as error:  # noqa: BLE001  (the program's own code: it may raise anything)
+    except BaseException as error:  # the program's own code: it may raise anything
         return f"<{type_name(value)} object; its repr raised {type_name(error)}>"[:limit]
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
