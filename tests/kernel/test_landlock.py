@@ -79,6 +79,8 @@ def test_closing_twice_is_once():
     ruleset.close()
     ruleset.close()
     assert len(os.listdir("/proc/self/fd")) == before - 1
+    with pytest.raises(OSError, match="landlock_restrict_self"):
+        ruleset.restrict()
 
 
 def test_nothing_is_allowed_without_a_rule(place):

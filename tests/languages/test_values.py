@@ -54,7 +54,7 @@ def same(a, b):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
         return len(a) == len(b) and all(
-            same(k, l) and same(v, w) for (k, v), (l, w) in zip(a.items(), b.items(), strict=True)
+            same(k, m) and same(v, w) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True)
         )
     if isinstance(a, (set, frozenset)):
         return len(a) == len(b) and all(any(same(x, y) for y in b) for x in a)
@@ -101,13 +101,16 @@ def test_values_of_every_builtin_type_cross(cross, value):
 @pytest.mark.parametrize(
     "value",
     [
-        None, True, 0, -1, 2**63, -(2**63) - 1, 2**64, 10**5000, -(10**5000), -0.0, math.inf, -math.inf, math.nan, 1e-320,
+        None, True, 0, -1, 2**63, -(2**63) - 1, 2**64, 10**5000, -(10**5000), -0.0, math.inf, -math.inf, math.nan,
+        1e-320,
         "", "\ud800", "\ud800\udc00", "😀", "\x00", "~int", b"", b"\x00\xff", [], (), {}, set(), frozenset(), ((),),
-        {"~int": "0x1"}, {"~x": 1, "y": 2}, {"\ud800\udc00": 1}, {1: 1, "1": 2}, {(1, (2, frozenset([3]))): [None]}, {None: 1, b"x": 2},
+        {"~int": "0x1"}, {"~x": 1, "y": 2}, {"\ud800\udc00": 1}, {1: 1, "1": 2}, {(1, (2, frozenset([3]))): [None]},
+        {None: 1, b"x": 2},
         [1.5, math.nan], [1, 2**70], [True, 1], [{"a": 1}, {"a": (1,)}], {"a": {"b": {1, 2}}}, complex(-0.0, math.nan),
         decimal.Decimal("1.50"), decimal.Decimal("sNaN12"), decimal.Decimal("-0E+999999"), fractions.Fraction(-1, 3),
         dt.datetime(1, 1, 1), dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
-        dt.time(1, 2, 3, 4, dt.UTC, fold=1), dt.timedelta.min, dt.timedelta.max, dt.UTC, zoneinfo.ZoneInfo("Asia/Tokyo"),
+        dt.time(1, 2, 3, 4, dt.UTC, fold=1), dt.timedelta.min, dt.timedelta.max, dt.UTC,
+        zoneinfo.ZoneInfo("Asia/Tokyo"),
         uuid.UUID(int=5), pathlib.Path("/a/../b"), pathlib.Path("x\udc80"), [b"a", b"", b"b" * 100_000], b"z" * 200_000,
     ],
     ids=lambda v: type(v).__name__,
@@ -126,7 +129,7 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
-class Name(str, enum.Enum):
+class Name(enum.StrEnum):
     A = "a"
 
 
@@ -146,7 +149,7 @@ class Hostile(list):
         raise ZeroDivisionError
 
     def __len__(self):
-        return -5
+        raise ZeroDivisionError
 
     def __reduce_ex__(self, _):
         raise ZeroDivisionError
@@ -225,8 +228,10 @@ def loop_of_dicts():
     "value",
     [
         len, lambda: 0, int, json, range(3), (x for x in "ab"), object(), [open], {"a": {"b": print}}, {1: sys}, ...,
-        contains_itself(1), contains_itself(2), contains_itself(1000), loop_of_dicts(), deep(201), deep(201, (1,)), deep(100_000),
-        {Key(1): 2}, {Key(1)}, {(1, Key(1)): 2}, {Colour.RED: 1, "red": 2}, fractions.Fraction(1, 3**100_000), pathlib.PureWindowsPath("a"),
+        contains_itself(1), contains_itself(2), contains_itself(1000), loop_of_dicts(), deep(201), deep(201, (1,)),
+        deep(100_000),
+        {Key(1): 2}, {Key(1)}, {(1, Key(1)): 2}, {Colour.RED: 1, "red": 2}, fractions.Fraction(1, 3**100_000),
+        pathlib.PureWindowsPath("a"),
     ],
     ids=lambda v: type(v).__name__,
 )  # fmt: skip
@@ -313,8 +318,10 @@ class Raises:
 @pytest.mark.parametrize(
     ("variables", "path"),
     [
-        ({"xs": [0, 1, 2, {"key": len}]}, "xs[3]['key']"), ({"f": lambda: 0}, "f"), ({"m": json}, "m"), ({"t": int}, "t"),
-        ({"a": 1, "g": (x for x in "ab")}, "g"), ({"p": Point(1, {2: object()})}, "p['y'][2]"), ({"s": {1, open}}, "s (member"),
+        ({"xs": [0, 1, 2, {"key": len}]}, "xs[3]['key']"), ({"f": lambda: 0}, "f"), ({"m": json}, "m"),
+        ({"t": int}, "t"),
+        ({"a": 1, "g": (x for x in "ab")}, "g"), ({"p": Point(1, {2: object()})}, "p['y'][2]"),
+        ({"s": {1, open}}, "s (member"),
         ({"d": {print: 1}}, "d (key"), ({"k": {Key(1): 2}}, "k"), ({"k": [{(1, Key(1))}]}, "k[0]"), ({"e": ...}, "e"),
         ({"f": fractions.Fraction(1, 3**100_000)}, "f"),
     ],
@@ -322,7 +329,7 @@ class Raises:
 )  # fmt: skip
 def test_a_variable_that_cannot_cross_is_named(variables, path):
     """VariableError says where it lies and what can cross."""
-    with pytest.raises(VariableError, match="What can|nested") as caught:
+    with pytest.raises(VariableError, match="What can") as caught:
         host.encode(variables)
     assert caught.value.path.startswith(path)
 
@@ -384,6 +391,6 @@ def test_the_guest_file_stands_alone():
 
 def test_the_host_file_loads_little():
     """Importing it brings in none of the modules that only some values need."""
-    code = f"import sys; sys.path.insert(0, {sys.path[0]!r}); sys.path[:0] = {sys.path!r}; import dspex.languages._values\n"
+    code = f"import sys; sys.path[:0] = {sys.path!r}; import dspex.languages._values\n"
     code += "assert not set(sys.modules) & {'numpy', 'pandas', 'polars', 'decimal', 'uuid', 'zoneinfo', 'fractions'}"
     subprocess.run([sys.executable, "-I", "-c", code], check=True)

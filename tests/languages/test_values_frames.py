@@ -13,7 +13,8 @@ from languages.test_values import both
 numpy = pytest.importorskip("numpy")
 
 DTYPES = [
-    "?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", "f2", "f4", "f8", ">f8", "longdouble", "c8", "c16", "M8[ns]",
+    "?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", "f2", "f4", "f8", ">f8", "longdouble", "c8", "c16",
+    "M8[ns]",
     "M8[D]", "M8[25s]", "m8[us]", "m8", "S5", "U3", ">U3",
 ]  # fmt: skip
 
@@ -125,6 +126,8 @@ def pandas_frames():
     many = pandas.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)], names=["k", None])
     yield "levels", pandas.DataFrame({"a": [1, 2, 3]}, index=many)
     yield "levels above", pandas.DataFrame([[1, 2, 3]], columns=many)
+    pairs = pandas.Index([("a", 1), ("b", 2)], tupleize_cols=False)
+    yield "tuples as labels", pandas.DataFrame([[1, 2]], columns=pairs)
     yield "grouped", pandas.DataFrame({"k": ["a", "b", "a"], "v": [1, 2, 3]}).groupby("k").agg(["sum", "mean"])
 
 

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dspex.languages import _values as host
+from dspex.languages.guests import python_frames as frames
 from dspex.languages.guests import python_values as guest
 from languages.test_values import values
 from languages.test_values_frames import numpy, pandas_frames, polars_frames
@@ -46,50 +47,78 @@ def text_column(offsets, data=b"ab", more=None):
 
 
 HOSTILE = [
-    "", "{", "nul", "[1,]", "NaN", "[Infinity]", "-Infinity", "[" * 100_000, '{"a":' * 100_000, "1" * 5000, "\ud800", '"\x00"',
-    {"~": 1}, {"~unknown": 1}, {"~tuple": 1}, {"~tuple": None}, {"~tuple": "ab"}, {"~set": [[1]]}, {"~set": [{}]}, {"~frozenset": {"a": 1}},
-    {"~dict": 1}, {"~dict": [1]}, {"~dict": [[1]]}, {"~dict": [[1, 2, 3]]}, {"~dict": [[[], 1]]}, {"~dict": [[1, 2], [1, 3]]}, {"~dict": {"ab": 1}},
-    {"~int": "1"}, {"~int": 5}, {"~int": "0x"}, {"~int": "0x1_0"}, {"~int": " 0x1"}, {"~int": "0x1\n"}, {"~int": None}, {"~int": "٣"},
-    {"~float": "1e5"}, {"~float": 1}, {"~float": []}, {"~str": "ab"}, {"~str": [1]}, {"~complex": [1, 2]}, {"~complex": [1.0]},
-    {"~complex": ["1", "2"]}, {"~decimal": "x"}, {"~decimal": 1}, {"~decimal": [0, [1], 2]}, {"~decimal": "1E99999999999999999999"},
-    {"~fraction": [1, 0]}, {"~fraction": ["1", "2"]}, {"~fraction": [True, 2]}, {"~fraction": [{"~int": "0x" + "f" * 40_000}, 3]},
-    {"~uuid": "x"}, {"~uuid": "0" * 33}, {"~uuid": "{" + "0" * 32 + "}"}, {"~uuid": 5}, {"~path": 1}, {"~path": None}, {"~path": ["a"]},
-    {"~datetime": "2020-01-01"}, {"~datetime": ["x", None, 0]}, {"~datetime": ["2020-01-01", None, 2]}, {"~datetime": ["2020-01-01", 5, 0]},
-    {"~datetime": ["2020-01-01", None, True]}, {"~datetime": [None, None, 0]}, {"~date": "x"}, {"~date": 1}, {"~date": "2020-02-30"},
-    {"~time": "01:00"}, {"~time": ["25:00", None, 0]}, {"~timedelta": [1, 2]}, {"~timedelta": [10**10, 0, 0]}, {"~timedelta": [1.5, 0, 0]},
-    {"~timedelta": [{"~float": "nan"}, 0, 0]}, {"~timezone": [1, 0, 0]}, {"~timezone": []}, {"~zone": "../../etc/passwd"}, {"~zone": "/etc/passwd"},
-    {"~zone": "America"}, {"~zone": "No/Where"}, {"~zone": ""}, {"~zone": 5}, {"~zone": "a" * 10_000}, {"~zone": "posixrules/.."}, {"~bytes": 1},
-    {"~bytes": [0]}, {"~bytes": [0, 17]}, {"~bytes": [-1, 2]}, {"~bytes": [0, -1]}, {"~bytes": [True, 1]}, {"~bytes": [0, False]},
-    {"~bytes": [0.0, 1]}, {"~bytes": [10**30, 1]}, {"~bytes": [0, 10**30]}, {"~bytes": ["0", 1]}, {"~bytes": {"a": 1, "b": 2}},
+    "", "{", "nul", "[1,]", "NaN", "[Infinity]", "-Infinity", "[" * 100_000, '{"a":' * 100_000, "1" * 5000, "\ud800",
+    '"\x00"',
+    {"~": 1}, {"~unknown": 1}, {"~tuple": 1}, {"~tuple": None}, {"~tuple": "ab"}, {"~set": [[1]]}, {"~set": [{}]},
+    {"~frozenset": {"a": 1}},
+    {"~dict": 1}, {"~dict": [1]}, {"~dict": [[1]]}, {"~dict": [[1, 2, 3]]}, {"~dict": [[[], 1]]},
+    {"~dict": [[1, 2], [1, 3]]}, {"~dict": {"ab": 1}},
+    {"~int": "1"}, {"~int": 5}, {"~int": "0x"}, {"~int": "0x1_0"}, {"~int": " 0x1"}, {"~int": "0x1\n"}, {"~int": None},
+    {"~int": "٣"},
+    {"~float": "1e5"}, {"~float": 1}, {"~float": []}, {"~str": "ab"}, {"~str": [1]}, {"~complex": [1, 2]},
+    {"~complex": [1.0]},
+    {"~complex": ["1", "2"]}, {"~decimal": "x"}, {"~decimal": 1}, {"~decimal": [0, [1], 2]},
+    {"~decimal": "1E99999999999999999999"},
+    {"~fraction": [1, 0]}, {"~fraction": ["1", "2"]}, {"~fraction": [True, 2]},
+    {"~fraction": [{"~int": "0x" + "f" * 40_000}, 3]},
+    {"~uuid": "x"}, {"~uuid": "0" * 33}, {"~uuid": "{" + "0" * 32 + "}"}, {"~uuid": 5}, {"~path": 1}, {"~path": None},
+    {"~path": ["a"]},
+    {"~datetime": "2020-01-01"}, {"~datetime": ["x", None, 0]}, {"~datetime": ["2020-01-01", None, 2]},
+    {"~datetime": ["2020-01-01", 5, 0]},
+    {"~datetime": ["2020-01-01", None, True]}, {"~datetime": [None, None, 0]}, {"~date": "x"}, {"~date": 1},
+    {"~date": "2020-02-30"},
+    {"~time": "01:00"}, {"~time": ["25:00", None, 0]}, {"~timedelta": [1, 2]}, {"~timedelta": [10**10, 0, 0]},
+    {"~timedelta": [1.5, 0, 0]},
+    {"~timedelta": [{"~float": "nan"}, 0, 0]}, {"~timezone": [1, 0, 0]}, {"~timezone": []},
+    {"~zone": "../../etc/passwd"}, {"~zone": "/etc/passwd"},
+    {"~zone": "America"}, {"~zone": "No/Where"}, {"~zone": ""}, {"~zone": 5}, {"~zone": "a" * 10_000},
+    {"~zone": "posixrules/.."}, {"~bytes": 1},
+    {"~bytes": [0]}, {"~bytes": [0, 17]}, {"~bytes": [-1, 2]}, {"~bytes": [0, -1]}, {"~bytes": [True, 1]},
+    {"~bytes": [0, False]},
+    {"~bytes": [0.0, 1]}, {"~bytes": [10**30, 1]}, {"~bytes": [0, 10**30]}, {"~bytes": ["0", 1]},
+    {"~bytes": {"a": 1, "b": 2}},
     [{"~bytes": [0, 8]}, {"~bytes": [7, 1]}], [{"~bytes": [8, 8]}, {"~bytes": [0, 8]}], [{"~bytes": [0, 16]}, array()],
-    {"~array": 1}, {"~array": {}}, {"~array": []}, array("O"), array("|O"), array("object"), array("<f8,<f8"), array("f8"), array("V8"), array("|V8"),
-    array("<U0", [10**9], [0, 0]), array("|S0", [1 << 39], [0, 0]), array("<M8[x]"), array("<M8[ns"), array(5), array(None), array([["a", "<f8"]]),
+    {"~array": 1}, {"~array": {}}, {"~array": []}, array("O"), array("|O"), array("object"), array("<f8,<f8"),
+    array("f8"), array("V8"), array("|V8"),
+    array("<U0", [10**9], [0, 0]), array("|S0", [1 << 39], [0, 0]), array("<M8[x]"), array("<M8[ns"), array(5),
+    array(None), array([["a", "<f8"]]),
     array("<f8\n"), array("<U999999999"), array("datetime64"), array("<f80"),
-    array(shape=[2]), array(shape=[-1]), array(shape=[-1, -1]), array(shape=[True]), array(shape=[1.0]), array(shape=["1"]), array(shape=[1] * 65),
-    array(shape=[2**62, 4], data=[0, 8]), array(shape=[0, 2**60], data=[0, 0]), array(shape=[2**32, 2**32], data=[0, 0]), array(data=[0, 7]),
+    array(shape=[2]), array(shape=[-1]), array(shape=[-1, -1]), array(shape=[True]), array(shape=[1.0]),
+    array(shape=["1"]), array(shape=[1] * 65),
+    array(shape=[2**62, 4], data=[0, 8]), array(shape=[0, 2**60], data=[0, 0]),
+    array(shape=[2**32, 2**32], data=[0, 0]), array(data=[0, 7]),
     array(data=[0, 16]), array(data=[12, 8]), array(data=[0]), {"~array": {"dtype": "<f8", "shape": 1, "data": [0, 8]}},
     array("|b1", [8]), array("<U2", [1]), {"~array": {"dtype": "object", "shape": [2], "items": [1]}},
-    {"~array": {"dtype": "object", "shape": [1], "items": "a"}}, {"~array": {"dtype": "object", "shape": [2**39, 0], "items": None}},
-    {"~scalar": 1}, {"~scalar": array()}, {"~scalar": array("<M8[ns]")}, {"~frame": 1}, {"~frame": {}}, {"~frame": {"library": "os"}}, {"~series": {}},
-    {"~series": {"library": ["polars"]}}, series({}), series(column("os")), series(column([])), series(column("plain", values=[1])),
-    series(column("plain", values=array(shape=[1, 1]))), series(column("objects", items="a")), series(column("objects", items=[1, 2])),
+    {"~array": {"dtype": "object", "shape": [1], "items": "a"}},
+    {"~array": {"dtype": "object", "shape": [2**39, 0], "items": None}},
+    {"~scalar": 1}, {"~scalar": array()}, {"~scalar": array("<M8[ns]")}, {"~frame": 1}, {"~frame": {}},
+    {"~frame": {"library": "os"}}, {"~series": {}},
+    {"~series": {"library": ["polars"]}}, series({}), series(column("os")), series(column([])),
+    series(column("plain", values=[1])),
+    series(column("plain", values=array(shape=[1, 1]))), series(column("objects", items="a")),
+    series(column("objects", items=[1, 2])),
     series(column("objects", items=[1]), index={"kind": "range", "range": [0, 2**62, 1], "name": None}),
     series(column("objects", items=[]), index={"kind": "range", "range": [0, 2**62, 1], "name": None}),
     series(column("objects", items=[1]), index={"kind": "range", "range": [0, 1, 0], "name": None}),
     series(column("objects", items=[1]), index={"kind": "range", "range": [True, 1, 1], "name": None}),
     series(column("objects", items=[1]), index={"kind": "multi", "levels": [], "names": []}),
-    series(column("objects", items=[1]), index={"kind": "multi", "levels": [column("objects", items=[[]])], "names": ["a"]}),
-    series(column("objects", items=[1]), name=[1]), series(column("masked", values=array(), mask=array())), series(column("masked", values=array(), mask=None)),
+    series(column("objects", items=[1]), index={"kind": "multi", "levels": [column("objects", items=[[]])],
+        "names": ["a"]}),
+    series(column("objects", items=[1]), name=[1]), series(column("masked", values=array(), mask=array())),
+    series(column("masked", values=array(), mask=None)),
     series(column("zoned", values=array(), zone="UTC")), series(column("zoned", values=array("<M8[ns]"), zone=[])),
     series(column("category", codes=array("<i8"), categories=column("objects", items=[1, 1]), ordered=False)),
     series(column("category", codes=array("<i8"), categories=column("objects", items=[[]]), ordered=False)),
-    series(column("category", codes=array("|u1", data=[0, 1]), categories=column("objects", items=["a"]), ordered=False)),
-    series(column("physical", values=array(), mask=None, dtype="Object"), "polars"), series(column("physical", values=array(), mask=None, dtype="os"), "polars"),
+    series(column("category", codes=array("|u1", data=[0, 1]), categories=column("objects", items=["a"]),
+        ordered=False)),
+    series(column("physical", values=array(), mask=None, dtype="Object"), "polars"),
+    series(column("physical", values=array(), mask=None, dtype="os"), "polars"),
     series(column("physical", values=array(), mask=None, dtype="Float64"), "polars", name=5),
     series(column("physical", values=array(), mask=None, dtype=["Datetime", "x", None]), "polars", name="a"),
     series(column("physical", values=array(), mask=None, dtype=["Decimal", 10**6, 2]), "polars", name="a"),
     series(column("objects", items=[[None]], dtype=["Array", "Int8", 2**60]), "polars", name="a"),
-    series(column("objects", items=[1], dtype=["List"]), "polars", name="a"), series(column("objects", items=["x"], dtype="Int8"), "polars", name="a"),
+    series(column("objects", items=[1], dtype=["List"]), "polars", name="a"),
+    series(column("objects", items=["x"], dtype="Int8"), "polars", name="a"),
 ]  # fmt: skip
 
 
@@ -106,8 +135,10 @@ def test_what_is_wrong_is_refused(hostile):
 @pytest.mark.parametrize(
     ("offsets", "more"),
     [
-        ([], {}), ([0, 1], {}), ([1, 2], {}), ([0, 3], {}), ([0, 2, 1, 2], {}), ([0, -1, 2], {}), ([0, 2**62, 2], {}), ([0, 1, 2], {}),
-        ([0, 2], {"mask": [True]}), ([0, 2], {"mask": array("|b1", [2], [18, 0])}), ([0, 2], {"data": [1, 2]}), ([0, 2], {"offsets": [0, 2]}),
+        ([], {}), ([0, 1], {}), ([1, 2], {}), ([0, 3], {}), ([0, 2, 1, 2], {}), ([0, -1, 2], {}), ([0, 2**62, 2], {}),
+        ([0, 1, 2], {}),
+        ([0, 2], {"mask": [True]}), ([0, 2], {"mask": array("|b1", [2], [18, 0])}), ([0, 2], {"data": [1, 2]}),
+        ([0, 2], {"offsets": [0, 2]}),
     ],
 )  # fmt: skip
 def test_wrong_text_columns_are_refused(offsets, more):
@@ -160,7 +191,8 @@ def multiples(n):
     [
         {"~set": multiples(30_000)}, {"~frozenset": multiples(30_000)}, {"~dict": [[k, 0] for k in multiples(30_000)]},
         {"~set": [{"~tuple": [k]} for k in multiples(30_000)]},
-        series(column("objects", items=[0]), index={"kind": "multi", "levels": [column("objects", items=multiples(30_000))], "names": [None]}),
+        series(column("objects", items=[0]), index={"kind": "multi",
+            "levels": [column("objects", items=multiples(30_000))], "names": [None]}),
     ],
     ids=["set", "frozenset", "dict", "tuples", "index"],
 )  # fmt: skip
@@ -193,10 +225,49 @@ def test_one_buffer_cannot_be_named_twice():
         tracemalloc.stop()
 
 
+def nest(levels, inner):
+    return inner if levels == 0 else nest(levels - 1, ["List", inner])
+
+
+def test_polars_is_given_no_deep_things():
+    """Its Rust recurses, and takes endless time for some: dtypes and items beyond 16 levels are refused."""
+    pytest.importorskip("polars")
+    for levels, good in ((16, True), (17, False), (300, False)):
+        empty = series(column("objects", items=[], dtype=nest(levels, "Int8")), "polars", name="a")
+        assert try_decode(json.dumps(empty)) is good
+    text = json.dumps(series(column("objects", items=[5], dtype=["List", "Int8"]), "polars", name="a"))
+    for levels in (20, 500, 5000):
+        assert not try_decode(text.replace("5", "[" * levels + "5" + "]" * levels))
+    assert not try_decode(text.replace("5", json.dumps({"~set": [1]})))
+
+
+def test_many_frames_are_refused_on_both_sides():
+    """Each takes time to build, beyond its bytes."""
+    pandas = pytest.importorskip("pandas")
+    empty = pandas.Series([], dtype=float)
+    with pytest.raises(guest.NotCarried, match="too many"):
+        guest.encode([empty] * 10_001, 1 << 30)
+    frame = {"~frame": {"library": "pandas", "columns": [0] * 50_000}}
+    with pytest.raises(host.MalformedValue, match="too many"):
+        host.decode(json.dumps(frame), tagged=True)
+
+
+def test_unknown_zones_stay_quick(monkeypatch):
+    """After some names of zones that are none, no more are looked for, and known ones still found."""
+    monkeypatch.setattr(frames, "_unknown_zones", set())
+    for number in range(3000):
+        assert frames.zone_named(f"No/Where{number}") is None
+    assert len(frames._unknown_zones) == 100
+    assert str(frames.zone_named("Asia/Tokyo")) == "Asia/Tokyo"
+
+
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, 8, -1, "<f8", "pandas", "polars"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, 8, -1, "<f8",
+        "pandas", "polars"]),
     lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(max_size=3), v, max_size=3)
-    | st.builds(lambda t, c: {t: c}, st.sampled_from(["~" + k for k in (*guest._BUILDERS, "bytes", "int", "set", "dict", "tuple", "float", "str")]), v),
+    | st.builds(lambda t, c: {t: c},
+        st.sampled_from(["~" + k for k in (*guest._BUILDERS, "bytes", "int", "set", "dict", "tuple", "float", "str")]),
+        v),
     max_leaves=12,
 )  # fmt: skip
 
@@ -253,9 +324,9 @@ def mutate(draw, node):
 
 
 def encodings():
-    frames = [frame for _, frame in pandas_frames()] + list(polars_frames())
+    both = [frame for _, frame in pandas_frames()] + list(polars_frames())
     arrays = [numpy.arange(3.0), numpy.array(["a", "bc"]), numpy.array([True]), numpy.array([[1, {2}]], object)]
-    for value in (*arrays, *frames):
+    for value in (*arrays, *both):
         text, buffers, _ = guest.encode(value, 1 << 24)
         yield json.loads(text), b"".join(buffers)
 

@@ -99,7 +99,7 @@ class Ruleset:
         self._descriptor = descriptor
         self._handled = handled
         # Ready before the fork: what a child builds after it costs page faults.
-        self._restrict = tuple(map(ctypes.c_long, (NUMBERS["landlock_restrict_self"], descriptor, 0)))
+        self._restrict = _restrict_call(descriptor)
 
     @classmethod
     def create(cls, version: int | None = None) -> Ruleset:
@@ -137,6 +137,7 @@ class Ruleset:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+            self._restrict = _restrict_call(-1)
 
     def __enter__(self) -> Ruleset:
         return self
@@ -159,6 +160,10 @@ class Ruleset:
             access &= _OF_A_FILE
         rule = struct.pack("=Qi", access & self._handled, descriptor)
         syscall("landlock_add_rule", self._descriptor, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
+
+
+def _restrict_call(descriptor: int) -> tuple[ctypes.c_long, ...]:
+    return tuple(map(ctypes.c_long, (NUMBERS["landlock_restrict_self"], descriptor, 0)))
 
 
 def _handled_files(version: int) -> int:

@@ -71,6 +71,7 @@ class HostFeatures:
     cgroup: cgroups.Delegation | None
     is_root: bool
     in_container: bool
+    is_filtered: bool  # by a seccomp filter of whoever started us
     settings: dict[str, str]
     failures: dict[str, str]
 
@@ -128,7 +129,7 @@ class HostFeatures:
         restricted = self.settings.get("kernel.apparmor_restrict_unprivileged_userns", "0") != "0"
         if restricted and not self.in_container:
             return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-        if self.in_container or _is_filtered():
+        if self.in_container or self.is_filtered:
             return _DOCKER
         return "a kernel with CONFIG_USER_NS, and no filter on unshare and mount around this process"
 
@@ -138,7 +139,7 @@ class HostFeatures:
     def _mend_landlock(self) -> str:
         if _version(self.kernel) < (5, 13):
             return "Linux 5.13 or later"
-        if self.in_container or _is_filtered():
+        if self.in_container or self.is_filtered:
             return f"a container runtime whose filter lets Landlock through (Docker 23 or later), or {_DOCKER}"
         return "add landlock to the boot parameter lsm= (see /sys/kernel/security/lsm), as lsm=landlock,..."
 
@@ -161,6 +162,7 @@ def probe() -> HostFeatures:
         cgroup=cgroups.delegated(),
         is_root=os.geteuid() == 0,
         in_container=_in_container(),
+        is_filtered="\nSeccomp:\t2" in _read("/proc/self/status"),
         settings=_settings(),
         failures=failures,
     )
@@ -285,10 +287,6 @@ def _in_container() -> bool:
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or "container" in os.environ:
         return True
     return any(word in _read("/proc/1/cgroup") for word in ("docker", "kubepods", "containerd", "lxc"))
-
-
-def _is_filtered() -> bool:
-    return "\nSeccomp:\t2" in _read("/proc/self/status")
 
 
 def _version(release: str) -> tuple[int, int]:

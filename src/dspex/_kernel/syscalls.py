@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from typing import Final
 
 from dspex._kernel.tables import AARCH64, X86_64
@@ -12,7 +11,7 @@ from dspex._kernel.tables import AARCH64, X86_64
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
 
-MACHINE: Final = platform.machine() if hasattr(os, "uname") else ""
+MACHINE: Final = os.uname().machine
 NUMBERS: Final = AARCH64 if MACHINE == "aarch64" else X86_64
 
 

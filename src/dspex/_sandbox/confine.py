@@ -78,7 +78,7 @@ class Walls(NamedTuple):
     disk: int  # bytes of the tmpfs
     subprocesses: bool
     rules: FileRules
-    filter: bytes  # the seccomp program
+    filter: seccomp.Filter
 
 
 class Birth(NamedTuple):
@@ -169,10 +169,7 @@ def _descriptors(birth: Birth) -> None:
 
 
 def _seccomp(birth: Birth) -> None:
-    program = birth.walls.filter
-    if birth.walls.level == "landlock":
-        program = seccomp.for_pid(program, os.getpid())
-    seccomp.install(program)
+    birth.walls.filter.install(os.getpid())
 
 
 _BOTH: Final = ("namespaces", "landlock")

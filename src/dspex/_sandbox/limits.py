@@ -6,9 +6,9 @@ On the path of `dspex run`: this file imports no more than it must.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from dspex._sandbox.frozen import Frozen
 from dspex.errors import LimitsError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ _TIME_UNITS: Final = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, 
 _QUANTITY: Final = re.compile(r"\s*([0-9]{1,18})(?:\.([0-9]{1,9}))?\s*([A-Za-z]{0,3})\s*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceLimits:
+class ResourceLimits(Frozen):
     """How much one guest may use.
 
     Sizes are bytes, given as int or as text: `"512MB"` (decimal), `"64 MiB"`, `"10k"` (a lone letter is binary). Times
@@ -97,7 +96,7 @@ class ResourceLimits:
 
     def to_dict(self) -> dict[str, int | float]:
         """The fields by name, as plain numbers: seconds and bytes."""
-        return asdict(self)
+        return self.to_fields()
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, object]) -> ResourceLimits:

@@ -10,9 +10,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from dspex._sandbox.frozen import Frozen
 from dspex._sandbox.limits import ResourceLimits
 from dspex.errors import LimitsError, PolicyError
 
@@ -35,8 +35,7 @@ _ENDPOINT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityPolicy:
+class SecurityPolicy(Frozen):
     """What one guest may do. All that is not named is denied.
 
     Every list may be given as any iterable of text (paths also as `Path`) and is held as a tuple. Raises
@@ -106,7 +105,7 @@ class SecurityPolicy:
 
     def replace(self, **changes: object) -> SecurityPolicy:
         """A copy with some fields changed."""
-        return SecurityPolicy.from_dict({**asdict(self), **changes})
+        return SecurityPolicy.from_dict({**self.to_fields(), **changes})
 
     def check(self) -> None:
         """Hold the policy against this host and engine. Raises `PolicyError`: a missing path, network access."""
@@ -156,12 +155,12 @@ class SecurityPolicy:
 
     def to_dict(self) -> dict[str, bool | list[str]]:
         """The fields by name, as plain data."""
-        return {name: value if isinstance(value, bool) else list(value) for name, value in asdict(self).items()}
+        return {name: value if isinstance(value, bool) else list(value) for name, value in self.to_fields().items()}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> SecurityPolicy:
         """A policy from fields by name; a missing one is denied. Raises `PolicyError`, also for an unknown one."""
-        known = [field.name for field in fields(cls)]
+        known = list(cls.fields())
         for name in map(str, table):
             if name not in known:
                 raise PolicyError(f"{name:.80}: a policy has no such field{_meant(name, known)}")
@@ -289,8 +288,8 @@ def _from_tables(tables: object) -> tuple[SecurityPolicy, ResourceLimits]:
 
 def _check_table(name: str, table: object) -> None:
     if name not in ("policy", "limits"):
-        known = {field.name: "policy" for field in fields(SecurityPolicy)}
-        known |= {field.name: "limits" for field in fields(ResourceLimits)}
+        known = {name: "policy" for name in SecurityPolicy.fields()}
+        known |= {name: "limits" for name in ResourceLimits.fields()}
         hint = f"; it belongs into the table {known[name]}" if name in known else _meant(name, ["policy", "limits"])
         raise PolicyError(f"{name:.80}: a policy file has the tables policy and limits{hint}")
     if not isinstance(table, dict):

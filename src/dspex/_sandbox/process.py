@@ -7,8 +7,11 @@ a datagram is sent whole or not at all.
 
 from __future__ import annotations
 
+import array
+import errno
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -70,7 +73,7 @@ class Gone(NamedTuple):
 class Guest:
     """One confined process, and the descriptors through which the host has to do with it."""
 
-    __slots__ = ("_pid", "_status", "channel", "ended", "err", "out", "pidfd", "serial")
+    __slots__ = ("_pid", "_status", "channel", "ended", "err", "lost", "out", "pidfd", "serial")
 
     def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int) -> None:
         self.serial = serial
@@ -79,14 +82,18 @@ class Guest:
         self.out = out
         self.err = err
         self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
+        self.lost = False  # its zygote went, and will not say how it ended
         self._pid = 0
         self._status = -1  # /proc/PID/status, open from the first time that it was asked for
 
     @property
     def pid(self) -> int:
-        """The guest's process number as the host sees it."""
+        """The guest's process number as the host sees it. `ProcessLookupError` once it has ended and was reaped."""
         if not self._pid:
-            self._pid = processes.pid_of(self.pidfd)
+            pid = processes.pid_of(self.pidfd)
+            if pid < 0:
+                raise ProcessLookupError(errno.ESRCH, "the guest has ended")
+            self._pid = pid
         return self._pid
 
     def peak_memory(self) -> int:
@@ -95,6 +102,12 @@ class Guest:
             self._status = os.open(f"/proc/{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         text = os.pread(self._status, 4096, 0)
         return int(text.partition(b"VmHWM:")[2].split(maxsplit=1)[0]) << 10
+
+    def ends_within(self, seconds: float) -> bool:
+        """True once the guest's process is dead; waits for that at most so long."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def kill(self) -> None:
         """SIGKILL; every process of the guest ends with it."""
@@ -161,12 +174,18 @@ class Zygote:
         """The control socket's descriptor, to wait on."""
         return self._control.fileno()
 
-    def fork(self, serial: int) -> None:
-        """Ask for one more guest; its hello comes later. A zygote that has gone is found out by its reader."""
+    def fork(self, serial: int) -> bool:
+        """Ask for one more guest; its hello comes later. False when the zygote has too much to do already.
+
+        A zygote that has gone is found out by its reader.
+        """
         try:
-            self._control.send(b"F" + _SERIAL.pack(serial))
+            self._control.send(b"F" + _SERIAL.pack(serial), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
         except OSError:
             pass
+        return True
 
     def receive(self) -> Ready | Refused | Unprepared | Ended | Stillborn | Gone | Guest:
         """The next message; blocks unless the control socket is readable."""
@@ -176,7 +195,7 @@ class Zygote:
             return Gone()
         match data[:1]:
             case b"H":
-                return Guest(_SERIAL.unpack_from(data, 1)[0], *_RIGHTS.unpack(ancillary[0][2]))
+                return _born(_SERIAL.unpack_from(data, 1)[0], ancillary)
             case b"X":
                 return Ended(*_EXIT.unpack_from(data, 1))
             case b"E":
@@ -209,6 +228,18 @@ class Zygote:
         """Let go of the descriptors only: the processes belong to the process that this one was forked from."""
         self._control.close()
         self._process.returncode = 0  # or subprocess would wait for what is no child of ours
+
+
+def _born(serial: int, ancillary: list[tuple[int, int, bytes]]) -> Guest | Stillborn:
+    """The guest that said hello; the kernel drops descriptors for which this process has no room."""
+    descriptors = array.array("i")
+    for _, _, data in ancillary:
+        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    if len(descriptors) == _RIGHTS.size // descriptors.itemsize:
+        return Guest(serial, *descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return Stillborn(serial, "this process has too many files open to take in another guest (see ulimit -n)")
 
 
 def charter(

@@ -31,7 +31,6 @@ import json
 import os
 import select
 import signal
-import socket
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -55,7 +54,7 @@ _OVERFLOW_ID = 65534
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS)
 
 
-def main(control: socket.socket) -> NoReturn:
+def main(control: _socket.socket) -> NoReturn:
     """Become a zygote on `control` and serve until the host is gone."""
     processes.die_with_parent()
     charter = json.loads(control.recv(_MAX_MESSAGE))
@@ -77,7 +76,7 @@ def main(control: socket.socket) -> NoReturn:
     zygote.serve()
 
 
-def _give_up(control: socket.socket, error: OSError) -> NoReturn:
+def _give_up(control: _socket.socket, error: OSError) -> NoReturn:
     """Say whether the kernel refuses these walls, in which case weaker ones may be had, or something else is wrong."""
     control.send((b"N" if error.errno in _REFUSALS else b"P") + _describe(error))
     os._exit(1)
@@ -91,11 +90,11 @@ def _describe(error: BaseException) -> bytes:
 # --- Into the namespaces ---------------------------------------------------------------------------------------------
 
 
-def _enter_namespaces(control: socket.socket, charter: dict[str, Any]) -> None:
+def _enter_namespaces(control: _socket.socket, charter: dict[str, Any]) -> None:
     """Return in the zygote, PID 1 of its namespaces; the launcher stays behind and never returns."""
     root = os.geteuid() == 0
     processes.adopt_orphans()
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     middle = os.fork()
     if middle:
         theirs.close()
@@ -110,7 +109,7 @@ def _enter_namespaces(control: socket.socket, charter: dict[str, Any]) -> None:
     _settle(charter, root)
 
 
-def _stay_outside(control: socket.socket, middle: socket.socket, pid: int, root: bool) -> NoReturn:
+def _stay_outside(control: _socket.socket, middle: _socket.socket, pid: int, root: bool) -> NoReturn:
     """The launcher: write the maps, adopt the zygote, wait for it, report what went wrong."""
     try:
         if message := middle.recv(4000):
@@ -137,7 +136,7 @@ def _wait_for_children() -> NoReturn:
             os._exit(0)
 
 
-def _leave(launcher: socket.socket, charter: dict[str, Any], root: bool) -> None:
+def _leave(launcher: _socket.socket, charter: dict[str, Any], root: bool) -> None:
     try:
         if root:
             os.setgroups([])
@@ -203,7 +202,7 @@ def _become_nobody() -> None:
 class Zygote:
     """Forks guests on request, reaps them, and says how each ended."""
 
-    def __init__(self, control: socket.socket, charter: dict[str, Any]) -> None:
+    def __init__(self, control: _socket.socket, charter: dict[str, Any]) -> None:
         self._control = control
         self._charter = charter
         self._serials: dict[int, int] = {}
@@ -256,7 +255,7 @@ class Zygote:
             disk=limits["disk"],
             subprocesses=charter["subprocesses"],
             rules=self._file_rules(),
-            filter=seccomp.assemble(rules),
+            filter=seccomp.Filter(seccomp.assemble(rules)),
         )
 
     def _file_rules(self) -> FileRules:
@@ -275,7 +274,13 @@ class Zygote:
         try:
             self._fork(serial)
         except OSError as error:
-            self._control.send(b"E" + SERIAL.pack(serial) + _describe(error))
+            self._say(b"E" + SERIAL.pack(serial) + _describe(error))
+
+    def _say(self, message: bytes) -> None:
+        try:
+            self._control.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # the host is gone
 
     def _fork(self, serial: int) -> None:
         if self._own_pids:
@@ -301,7 +306,7 @@ class Zygote:
             serial = self._serials.pop(pid, None)
             if serial is not None and status:
                 cpu = usage.ru_utime + usage.ru_stime
-                self._control.send(b"X" + EXIT.pack(serial, status, cpu, usage.ru_maxrss * 1024))
+                self._say(b"X" + EXIT.pack(serial, status, cpu, usage.ru_maxrss * 1024))
             if serial is not None and self._level == "landlock":
                 _remove(f"{self._charter['directory']}/{serial}")
 
@@ -337,7 +342,7 @@ class Zygote:
         def hello() -> None:
             pidfd = processes.open_pidfd(os.getpid())
             rights = _SCM_RIGHTS.pack(theirs.fileno(), pidfd, out, err)
-            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
             self._control.sendmsg([b"H" + SERIAL.pack(serial)], control)
 
         confine(Birth(self._walls, directory, (0, 1, 2, channel.fileno()), hello))
@@ -362,4 +367,4 @@ def _remove(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=int(sys.argv[1])))
+    main(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=int(sys.argv[1])))

@@ -131,7 +131,7 @@ class Exchange:
             memory.seal(descriptor)
         except OSError:
             raise ValueError("the memory file that was lent is still mapped writable by the guest") from None
-        return memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+        return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY))
 
 
 class _Envelope:
@@ -156,7 +156,7 @@ class _Envelope:
         error = self._content.get("error")
         if error is None:
             return None
-        if not isinstance(error, dict) or error.get("kind") not in KINDS:
+        if not isinstance(error, dict) or not isinstance(error.get("kind"), str) or error["kind"] not in KINDS:
             raise ValueError("an answer's error has no known kind")
         line = error.get("line")
         texts = [error.get(key) for key in ("type", "message", "traceback")]

@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, final
 
-from dspex import languages, telemetry
+from dspex import languages
 from dspex._sandbox.limits import ResourceLimits
 from dspex._sandbox.policy import SecurityPolicy
 from dspex.errors import ClosedError, LimitsError, UsageError
@@ -89,24 +89,22 @@ class CodeExecutor:
         Raises `UsageError` and below for wrong arguments, `SandboxError` and below when the engine fails. A program
         that fails is a result whose `error` says why.
         """
-        prepared = self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
-        started = time.time_ns() if telemetry.listening() else 0
+        return self._execute(self.prepare(Job(code, variables, imports, environment, working_directory, timeout)))
+
+    def _execute(self, prepared: Prepared) -> ExecutionResult:
         pool, caller, waited = self._acquire(prepared.imports, needs_place=True)
         guest = _guest_of(caller)
         try:
             run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
             pool.refill(caller)
             drive(run)
-            result = run.result(pool.report)
+            return run.result(pool.report)
         except BaseException:
             guest.kill()
             raise
         finally:
             pool.discard(guest)
             pool.leave(caller)
-        if started:
-            telemetry.record(self.language.name, result, started)
-        return result
 
     async def aexecute(
         self,
@@ -120,23 +118,19 @@ class CodeExecutor:
     ) -> ExecutionResult:
         """`execute` for event loops: awaits, takes no thread. Cancelling it kills the guest."""
         prepared = self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
-        started = time.time_ns() if telemetry.listening() else 0
         pool, caller, waited = await self._aacquire(prepared.imports, needs_place=True)
         guest = _guest_of(caller)
         try:
             run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
             pool.refill(caller)
             await adrive(run)
-            result = run.result(pool.report)
+            return run.result(pool.report)
         except BaseException:
             guest.kill()
             raise
         finally:
             pool.discard(guest)
             pool.leave(caller)
-        if started:
-            telemetry.record(self.language.name, result, started)
-        return result
 
     def submit(
         self,
@@ -149,9 +143,9 @@ class CodeExecutor:
         timeout: float | None = None,
     ) -> Future[ExecutionResult]:
         """`execute` behind the caller's back: a future of its result. Raises `QueueFullError` at once."""
-        job = Job(code, variables, imports, environment, working_directory, timeout)
-        self.prepare(job)
-        return self._in_background(job)
+        return self._in_background(
+            self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
+        )
 
     def map(self, jobs: Iterable[str | Job], *, concurrency: int | None = None) -> Iterator[ExecutionResult]:
         """Run many programs, at most `concurrency` at once, and yield their results in order as they come.
@@ -180,8 +174,10 @@ class CodeExecutor:
             threads, self._threads = self._threads, None
         if pool is not None:
             pool.close()
+        for session in list(self._sessions):
+            session.close()
         if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False)  # what waits in there meets a closed executor
 
     async def aclose(self) -> None:
         """`close` for event loops."""
@@ -223,6 +219,10 @@ class CodeExecutor:
         )
         body, buffers = self.language.encode(request)
         return Prepared(body, buffers, imports, timeout)
+
+    def check_imports(self, imports: Sequence[str]) -> None:
+        """Raises `PolicyError` for a module that guests cannot see."""
+        self.language.plan(self.policy, self.limits, _imports(imports), "namespaces")
 
     def begin(self, pool: Pool, guest: Guest, job: Prepared, waited: float, *, started_cpu: float) -> Run:
         """A run of a prepared job, not yet sent."""
@@ -299,7 +299,7 @@ class CodeExecutor:
             raise caller.error
         return pool, caller, time.perf_counter() - begun
 
-    def _in_background(self, job: Job) -> Future[ExecutionResult]:
+    def _in_background(self, prepared: Prepared) -> Future[ExecutionResult]:
         from concurrent.futures import ThreadPoolExecutor
 
         from dspex.errors import QueueFullError
@@ -312,7 +312,7 @@ class CodeExecutor:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="dspex-submit")
             self._submitted += 1
-            future = self._threads.submit(self.execute, job.code, **_arguments(job))
+            future = self._threads.submit(self._execute, prepared)
         future.add_done_callback(self._one_less)
         return future
 
@@ -341,12 +341,6 @@ def _guest_of(caller: Caller) -> Guest:
     return caller.guest
 
 
-def _arguments(job: Job) -> dict[str, Any]:
-    arguments = job._asdict()
-    del arguments["code"]
-    return arguments
-
-
 # --- Arguments, checked ----------------------------------------------------------------------------------------------------
 
 
@@ -369,9 +363,9 @@ def _count(name: str, value: object, default: int) -> int:
 def _timeout(value: object, most: float) -> float:
     if value is None:
         return most
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise LimitsError(f"timeout is {value!r}; it must be a positive number of seconds")
-    return min(float(value), most)
+    return float(min(value, most))
 
 
 def _variables(value: object) -> Mapping[str, object]:

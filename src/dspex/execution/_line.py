@@ -42,11 +42,11 @@ class Lane:
         self.imports = imports
         self.ready: deque[Guest] = deque()
         self.callers: deque[Caller] = deque()
-        self.coming = 0  # guests that were asked for and have not said hello yet
+        self.coming: set[int] = set()  # serials of guests that were asked for and have not said hello yet
 
     def shortage(self, ahead: int) -> int:
         """How many guests to ask for, so that every caller is served and `ahead` more wait."""
-        return max(0, len(self.callers) + ahead - len(self.ready) - self.coming)
+        return max(0, len(self.callers) + ahead - len(self.ready) - len(self.coming))
 
 
 class Line:
@@ -57,6 +57,11 @@ class Line:
         self.bound = bound
         self.running = 0
         self._waiting: deque[Caller] = deque()
+
+    @property
+    def blocked(self) -> bool:
+        """True while somebody waits for a place."""
+        return bool(self._waiting)
 
     def join(self, caller: Caller) -> list[Caller]:
         """Take a caller in. Raises `QueueFullError` when more than `bound` wait."""
@@ -97,16 +102,16 @@ class Line:
 
     def fail(self, lane: Lane, error: Exception) -> list[Caller]:
         """No guest of this lane will come: tell those who wait for one."""
-        failed = [*lane.callers]
-        lane.callers.clear()
-        served: list[Caller] = []
-        for caller in failed:
+        told: list[Caller] = []
+        while lane.callers:  # a place that becomes free may go to one more of them
+            caller = lane.callers.popleft()
             caller.error = error
             caller.served = True
+            told.append(caller)
             if caller.placed:
                 caller.placed = False
-                served += self.leave()
-        return failed + served
+                told += self.leave()
+        return told
 
     def empty(self, error: Exception) -> list[Caller]:
         """Everybody in the queue fails with `error`."""

@@ -1,17 +1,24 @@
 """`CodeExecutor.map`: many runs driven by one thread, results in order, memory bounded.
 
-Theory of operation. The caller's own thread polls the channels of all runs under way, so there is no handing over between
+Theory of operation. The consumer's own thread polls the channels of all runs under way, so there is no handing over between
 threads. A caller in the pool's line wakes the poll through an event descriptor. At most `concurrency` runs are under way and
-as many more finished ones wait for an earlier one; the next job is drawn only when there is room for it.
+`_ROOM` times as many jobs are drawn ahead of the one that is to be yielded next. What goes wrong (with a job, with the
+iterable that gives them, with the engine) is raised when its turn comes, behind the results of the jobs before it.
+
+A generator stands still while its consumer is away, and the consumer may well be waiting for a place that these very runs
+hold: `for result in executor.map(...): executor.execute(...)`. So when somebody waits for a place, the pool's keeper calls
+`advance`: it starts and reads what it can, and gives free the places of runs that are over.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import socket
+import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dspex.execution._job import Job
 from dspex.execution._line import Caller
@@ -25,136 +32,173 @@ if TYPE_CHECKING:
     from dspex.execution._pool import Pool
     from dspex.execution._result import ExecutionResult
 
-_ROOM = 4  # finished results that may wait for an earlier one, for each run under way
+_ROOM: Final = 4
+_END: Final = object()
 
 
 class _Ticket:
-    """A job on its way: waiting for its turn, running, or finished."""
+    """A job on its way: waiting for its turn, running, or finished with an outcome or an error."""
 
-    __slots__ = ("begun", "caller", "outcome", "prepared", "run")
+    __slots__ = ("begun", "caller", "error", "outcome", "run")
 
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
+    def __init__(self) -> None:
         self.begun = time.perf_counter()
         self.caller: Caller | None = None
         self.run: Run | None = None
         self.outcome: ExecutionResult | None = None
+        self.error: Exception | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.outcome is not None or self.error is not None
+
+    def result(self) -> ExecutionResult:
+        """The outcome of a finished job. Raises its error."""
+        if self.outcome is None:
+            raise self.error or RuntimeError("the job is not finished")
+        return self.outcome
 
 
 def run_all(executor: CodeExecutor, jobs: Iterable[str | Job], concurrency: int) -> Iterator[ExecutionResult]:
     """Yield the results of `jobs` in order."""
-    flight = _Flight(executor, concurrency)
+    flight = Flight(executor, concurrency)
     try:
         yield from flight.fly(iter(jobs))
     finally:
         flight.close()
 
 
-class _Flight:
-    """One `map` under way."""
+class Flight:
+    """One `map` under way. Its lock is held by whoever moves it on: the consumer, or the keeper in between."""
 
     def __init__(self, executor: CodeExecutor, concurrency: int) -> None:
         self._executor = executor
         self._pool: Pool = executor.pool()
         self._concurrency = concurrency
+        self._lock = threading.Lock()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell_lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
         self._order: deque[_Ticket] = deque()
-        self._waiting: list[_Ticket] = []
+        self._waiting: dict[_Ticket, Prepared] = {}
         self._running: dict[int, _Ticket] = {}
+        self._pool.flights.add(self)
 
     def fly(self, jobs: Iterator[str | Job]) -> Iterator[ExecutionResult]:
+        """Yield the results in order. Raises whatever a job or the iterable ran into, when its turn comes."""
         more = True
         while more or self._order:
             while more and self._has_room():
-                job = next(jobs, None)
-                if job is None:
-                    more = False
-                else:
-                    self._queue(job)
-            while self._order and self._order[0].outcome is not None:
-                yield self._order.popleft().outcome  # type: ignore[misc]  # just checked
+                more = self._draw(jobs)
+            while self._order and self._order[0].finished:
+                yield self._order.popleft().result()
             if self._waiting or self._running:
                 self._turn()
 
+    def advance(self) -> None:
+        """For the keeper, while the consumer is away: give free the places of runs that are over."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._move(0)
+            for ticket in self._running.values():
+                if ticket.run is not None and ticket.run.over and ticket.caller is not None:
+                    self._pool.leave(ticket.caller)
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Let go of whatever is still under way: the consumer went away."""
-        for ticket in self._waiting:
-            if ticket.caller is not None:
-                self._pool.give_up(ticket.caller)
-        for ticket in list(self._running.values()):
-            if ticket.run is not None:
-                ticket.run.guest.kill()
-                self._release(ticket)
-        os.close(self._bell)
-        self._bell = -1
+        self._pool.flights.discard(self)
+        with self._lock:
+            for ticket in self._waiting:
+                if ticket.caller is not None:
+                    self._pool.give_up(ticket.caller)
+            for ticket in list(self._running.values()):
+                if ticket.run is not None:
+                    ticket.run.guest.kill()
+                    self._release(ticket)
+        with self._bell_lock:
+            os.close(self._bell)
+            self._bell = -1
 
     def _has_room(self) -> bool:
         active = len(self._waiting) + len(self._running)
         return active < self._concurrency and len(self._order) < self._concurrency * _ROOM
 
-    def _queue(self, job: str | Job) -> None:
-        prepared = self._executor.prepare(job if isinstance(job, Job) else Job(job))
-        ticket = _Ticket(prepared)
-        ticket.caller = self._pool.join(lambda lane: Caller(lane, needs_place=True, wake=self._ring), prepared.imports)
+    def _draw(self, jobs: Iterator[str | Job]) -> bool:
+        """Take the next job, if there is one; False when there will be no more."""
+        ticket = _Ticket()
+        try:
+            job = next(jobs, _END)
+            if job is _END:
+                return False
+            prepared = self._executor.prepare(job if isinstance(job, Job) else Job(job))  # type: ignore[arg-type]
+            ticket.caller = self._pool.join(
+                lambda lane: Caller(lane, needs_place=True, wake=self._ring), prepared.imports
+            )
+        except Exception as error:  # noqa: BLE001  (raised to the consumer, in its turn)
+            ticket.error = error
+            self._order.append(ticket)
+            return False
         self._order.append(ticket)
-        self._waiting.append(ticket)
-        if ticket.caller.served:
-            self._start_served()
+        with self._lock:
+            self._waiting[ticket] = prepared
+            if ticket.caller.served:
+                self._start_served()
+        return True
 
     def _ring(self) -> None:
-        if self._bell >= 0:
-            os.eventfd_write(self._bell, 1)
+        with self._bell_lock:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     def _turn(self) -> None:
-        patience = [ticket.run.patience() for ticket in self._running.values() if ticket.run is not None]
-        events = self._poll.poll(min(patience) * 1000 + 1 if patience else None)
-        for descriptor, _ in events:
-            if descriptor == self._bell:
-                os.eventfd_read(self._bell)
-                self._start_served()
-            else:
-                self._read(self._running[descriptor])
-        if not events:
+        with self._lock:
+            if not any(ticket.run is not None and ticket.run.over for ticket in self._running.values()):
+                patience = [ticket.run.patience() for ticket in self._running.values() if ticket.run is not None]
+                self._move(min(patience) * 1000 + 1 if patience else None)
             for ticket in list(self._running.values()):
-                if ticket.run is not None and ticket.run.patience() <= 0:
-                    ticket.run.look()
-                    self._settle(ticket)
+                self._settle(ticket)
+
+    def _move(self, patience: float | None) -> None:
+        """Wait up to so many milliseconds for something to happen, and take it in."""
+        events = dict(self._poll.poll(patience))
+        if events.pop(self._bell, None):
+            os.eventfd_read(self._bell)
+            self._start_served()
+        for descriptor, ticket in self._running.items():
+            run = ticket.run
+            if run is None or run.over:
+                continue
+            if descriptor in events:
+                _read(run)
+            elif run.patience() <= 0:
+                run.look()
 
     def _start_served(self) -> None:
-        for ticket in [t for t in self._waiting if t.caller is not None and t.caller.served]:
-            self._waiting.remove(ticket)
-            self._start(ticket)
+        for ticket in [ticket for ticket in self._waiting if ticket.caller is not None and ticket.caller.served]:
+            prepared = self._waiting.pop(ticket)
+            assert ticket.caller is not None  # just looked at
+            if ticket.caller.error is not None:
+                ticket.error = ticket.caller.error
+            else:
+                self._start(ticket, ticket.caller, prepared)
 
-    def _start(self, ticket: _Ticket) -> None:
-        caller = ticket.caller
-        assert caller is not None  # a ticket that waits has joined the line
-        if caller.error is not None or caller.guest is None:
-            raise caller.error or RuntimeError("a served caller has neither guest nor error")
+    def _start(self, ticket: _Ticket, caller: Caller, prepared: Prepared) -> None:
         guest = caller.guest
+        assert guest is not None  # a served caller with a lane holds one
         waited = time.perf_counter() - ticket.begun
-        run = self._executor.begin(self._pool, guest, ticket.prepared, waited, started_cpu=0.0)
+        run = self._executor.begin(self._pool, guest, prepared, waited, started_cpu=0.0)
         ticket.run = run
         self._running[guest.channel.fileno()] = ticket
+        self._poll.register(guest.channel, select.POLLIN)
         try:
-            send(guest.channel, run.message, run.patience)
+            send(guest.channel, run.message, run.left())
         except OSError:
             run.feed(b"")
         self._pool.refill(caller)
-        self._poll.register(guest.channel, select.POLLIN)
-        self._settle(ticket)
-
-    def _read(self, ticket: _Ticket) -> None:
-        run = ticket.run
-        assert run is not None  # it is in the poll set
-        try:
-            message = run.feed(run.guest.channel.recv(run.exchange.wanted))
-            if message is not None:
-                send(run.guest.channel, message, run.patience)
-        except OSError:
-            run.feed(b"")
-        self._settle(ticket)
 
     def _settle(self, ticket: _Ticket) -> None:
         run = ticket.run
@@ -162,6 +206,8 @@ class _Flight:
             return
         try:
             ticket.outcome = run.result(self._pool.report)
+        except Exception as error:  # noqa: BLE001  (raised to the consumer, in its turn)
+            ticket.error = error
         finally:
             self._release(ticket)
 
@@ -173,3 +219,14 @@ class _Flight:
         del self._running[guest.channel.fileno()]
         self._pool.discard(guest)
         self._pool.leave(ticket.caller)
+
+
+def _read(run: Run) -> None:
+    try:
+        message = run.feed(run.guest.channel.recv(run.exchange.wanted, socket.MSG_DONTWAIT))
+        if message is not None:
+            send(run.guest.channel, message, run.left())
+    except BlockingIOError:
+        return
+    except OSError:
+        run.feed(b"")

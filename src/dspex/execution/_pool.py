@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from dspex._sandbox.policy import SecurityPolicy
     from dspex._sandbox.process import Guest, Zygote
     from dspex.execution._isolation import Isolation
+    from dspex.execution._map import Flight
     from dspex.languages._base import Language
 
 _IDLE: Final = 60.0  # seconds after which a lane other than the plain one is closed
 _TICK: Final = 0.05  # seconds between two looks at what runs
+_SHORT_TICK: Final = 0.005  # and at `map`s whose consumer may be away while others wait for their places
 _TRIES: Final = 4  # starts in a row that may fail before callers are told
 _GRACE: Final = 0.25  # seconds beyond its deadline after which the keeper kills what its caller did not
 _MAX_LANES: Final = 8
@@ -68,6 +70,11 @@ class Staffed(Lane):
         self.directory = ""
         self.alive: dict[int, Guest] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """True when a zygote shall be started: one that failed several times in a row, for a caller only."""
+        return self.zygote is None and (self.failures < _TRIES or bool(self.callers))
+
     def busy(self) -> bool:
         """True while a guest of this lane is at work or on its way to it."""
         return len(self.alive) > len(self.ready)
@@ -98,6 +105,7 @@ class Pool:
         self._deaths = threading.Condition(self._lock)
         self._lanes: dict[tuple[str, ...], Staffed] = {}
         self._watched: dict[int, Watch] = {}
+        self.flights: set[Flight] = set()  # the `map`s under way
         self._serial = 0
         self._closed = False
         self._closing = False
@@ -122,6 +130,10 @@ class Pool:
             served = self._line.join(caller)
             if lane is not None:
                 lane.last_used = time.monotonic()
+                if not caller.served:
+                    self._hasten(lane)
+            if self.flights and self._line.blocked:
+                self._ring()
         self._wake(served, unless=caller)
         return caller
 
@@ -135,6 +147,10 @@ class Pool:
     def give_up(self, caller: Caller) -> None:
         """A caller that will not run after all."""
         with self._lock:
+            guest = caller.guest
+            if guest is not None and (self._closed or guest.lost or guest.ended is not None):
+                caller.guest = None
+                guest.close()
             served = self._line.give_up(caller)
         self._wake(served)
 
@@ -152,6 +168,7 @@ class Pool:
         with self._lock:
             for lane in self._lanes.values():
                 lane.alive.pop(guest.serial, None)
+        self._watched.pop(guest.serial, None)
         guest.close()
 
     def watch(self, guest: Guest, deadline: float, cpu: float) -> Watch:
@@ -169,8 +186,13 @@ class Pool:
     def post_mortem(self, guest: Guest, timeout: float = 2.0) -> process.Ended | None:
         """How a guest whose channel closed came to its end; None when its zygote could not say."""
         with self._deaths:
-            self._deaths.wait_for(lambda: guest.ended is not None or guest.serial < 0, timeout)
+            self._deaths.wait_for(lambda: guest.ended is not None or guest.lost, timeout)
             return guest.ended
+
+    @property
+    def closed(self) -> bool:
+        """True from the moment that `close` was called."""
+        return self._closed
 
     def close(self) -> None:
         """End every zygote and guest; return when none is left. Callers that wait get `ClosedError`."""
@@ -208,8 +230,16 @@ class Pool:
             return
         for _ in range(lane.shortage(self._ahead)):
             self._serial += 1
-            lane.coming += 1
-            lane.zygote.fork(self._serial)
+            if not lane.zygote.fork(self._serial):
+                return  # those that are coming will ask for the rest
+            lane.coming.add(self._serial)
+
+    def _hasten(self, lane: Staffed) -> None:
+        """Somebody waits for a guest of this lane: see to it that one is coming."""
+        if lane.zygote is None:
+            self._ring()
+        else:
+            self._staff(lane)
 
     # --- Without it -----------------------------------------------------------------------------------------------------
 
@@ -228,12 +258,17 @@ class Pool:
     # --- The keeper -----------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        while not self._closing:
-            self._start_lanes()
-            for descriptor in self._wait():
-                self._hear(descriptor)
-            self._look_around()
-        self._end()
+        try:
+            while not self._closing:
+                self._start_lanes()
+                for descriptor in self._wait():
+                    self._hear(descriptor)
+                self._look_around()
+                if self._line.blocked:
+                    for flight in self.flights.copy():
+                        flight.advance()
+        finally:  # whatever went wrong here: nobody may wait for ever
+            self._end()
 
     def _wait(self) -> list[int]:
         poll = select.poll()
@@ -245,10 +280,12 @@ class Pool:
 
     def _patience(self) -> float:
         """Milliseconds until there is something to look at without being called."""
+        if self.flights and self._line.blocked:
+            return _SHORT_TICK * 1000
         if self._watched:
             return _TICK * 1000
         now = time.monotonic()
-        due = [lane.start_at - now for lane in self._lanes.copy().values() if lane.zygote is None]
+        due = [lane.start_at - now for lane in self._lanes.copy().values() if lane.wanted]
         return max(0.0, min([*due, _IDLE / 4]) * 1000)
 
     def _hear(self, descriptor: int) -> None:
@@ -267,19 +304,19 @@ class Pool:
         with self._lock:
             match message:
                 case process.Guest():
-                    lane.coming -= 1
+                    lane.coming.discard(message.serial)
                     lane.failures = 0
                     lane.alive[message.serial] = message
                     served = self._line.arrive(lane, message)
+                    if lane.callers:
+                        self._staff(lane)
                 case process.Ready():
                     lane.serving = True
                     self._staff(lane)
                 case process.Ended():
-                    self._bury(lane, message)
+                    served = self._bury(lane, message)
                 case process.Stillborn():
-                    lane.coming -= 1
-                    served = self._failed(lane, SandboxStartError(f"a guest could not be confined: {message.reason}"))
-                    self._staff(lane)
+                    served = self._stillborn(lane, message.serial, f"a guest could not be confined: {message.reason}")
                 case process.Refused():
                     served = self._refused(lane, message.reason)
                 case process.Unprepared():
@@ -290,16 +327,26 @@ class Pool:
                     served = self._lost(lane)
         self._wake(served)
 
-    def _bury(self, lane: Staffed, ended: process.Ended) -> None:
+    def _stillborn(self, lane: Staffed, serial: int, reason: str) -> list[Caller]:
+        if serial not in lane.coming:
+            return []
+        lane.coming.remove(serial)
+        served = self._failed(lane, SandboxStartError(reason))
+        if lane.failures < _TRIES:
+            self._staff(lane)
+        return served
+
+    def _bury(self, lane: Staffed, ended: process.Ended) -> list[Caller]:
         guest = lane.alive.pop(ended.serial, None)
         if guest is None:
-            return
+            return self._stillborn(lane, ended.serial, "guests were killed from outside before they were ready")
         guest.ended = ended
         self._deaths.notify_all()
         if guest in lane.ready:
             lane.ready.remove(guest)
             guest.close()
             self._staff(lane)
+        return []
 
     def _failed(self, lane: Staffed, error: SandboxError) -> list[Caller]:
         lane.failures += 1
@@ -316,20 +363,21 @@ class Pool:
         return self._failed(lane, _refusal(self._level, reason))
 
     def _lost(self, lane: Staffed) -> list[Caller]:
-        for guest in lane.alive.values():
-            guest.serial = -guest.serial  # nobody will say how it ended
-        self._deaths.notify_all()
         self._clear(lane)
         return self._failed(lane, SandboxStartError("the zygote was lost as soon as it was started, several times"))
 
     def _clear(self, lane: Staffed) -> None:
         if lane.zygote is not None:
             lane.zygote.close()
+        for guest in lane.alive.values():
+            guest.lost = True
+        self._deaths.notify_all()
         for guest in lane.ready:
             guest.close()
         lane.ready.clear()
         lane.alive.clear()
-        lane.zygote, lane.serving, lane.coming = None, False, 0
+        lane.coming.clear()
+        lane.zygote, lane.serving = None, False
         if lane.directory:
             shutil.rmtree(lane.directory, ignore_errors=True)
             lane.directory = ""
@@ -337,8 +385,7 @@ class Pool:
     def _start_lanes(self) -> None:
         now = time.monotonic()
         for lane in self._lanes.copy().values():
-            wanted = not lane.failures or lane.callers
-            if lane.zygote is None and lane.start_at <= now and wanted and not self._closing:
+            if lane.wanted and lane.start_at <= now and not self._closing:
                 self._start(lane)
 
     def _start(self, lane: Staffed) -> None:
@@ -381,12 +428,12 @@ class Pool:
     def _end(self) -> None:
         error = ClosedError("the executor was closed while this call waited")
         with self._lock:
+            self._closed = self._closing = True
             failed = self._line.empty(error)
             for lane in self._lanes.values():
                 failed += self._line.fail(lane, error)
                 self._clear(lane)
             self._lanes.clear()
-            self._deaths.notify_all()
         self._waker.close()
         self._alarm.close()
         self._wake(failed)

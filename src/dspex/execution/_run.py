@@ -15,12 +15,15 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
+from dspex import telemetry
 from dspex._kernel import resources
-from dspex.errors import SandboxLostError
+from dspex.errors import ClosedError, SandboxLostError
 from dspex.execution._exchange import Answer, Breach, Exchange, Message
 from dspex.execution._result import ExecutionResult, Failure, IsolationReport, Usage
 
 if TYPE_CHECKING:
+    import asyncio
+
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest
     from dspex.execution._pool import Pool, Watch
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 
 _MOMENT: Final = 0.1  # seconds after which the keeper is asked to look on
 _HARD: Final = 0.1  # seconds between the soft deadline, inside, and the hard one
-_CRASHES: Final = {
+_LAST_BREATH: Final = 1.0  # seconds that a guest whose channel is closed may take to be dead
+_CRASHES: Final[dict[int, str]] = {
     signal.SIGSEGV: "a segmentation fault",
     signal.SIGBUS: "a bus error",
     signal.SIGILL: "an illegal instruction",
@@ -41,7 +45,10 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
+        "_begun",
+        "_ended",
         "_expired",
+        "_language",
         "_limits",
         "_lost",
         "_pool",
@@ -78,6 +85,9 @@ class Run:
         self._watch: Watch | None = None
         self._expired = False
         self._lost = False
+        self._language = language
+        self._ended = 0.0
+        self._begun = time.time_ns() if telemetry.listening() else 0
         self._started = time.perf_counter()
 
     # --- What happened --------------------------------------------------------------------------------------------------
@@ -92,6 +102,10 @@ class Run:
         left = self._started + self._timeout + _HARD - time.perf_counter()
         return max(0.0, left if self._watch is not None else min(left, _MOMENT))
 
+    def left(self) -> float:
+        """Seconds to the hard deadline, never quite none."""
+        return max(0.001, self._started + self._timeout + _HARD - time.perf_counter())
+
     def look(self) -> None:
         """Nothing came for a while: past the deadline that is the end, before it the keeper looks on."""
         now = time.perf_counter()
@@ -100,14 +114,20 @@ class Run:
             self.guest.kill()
         elif self._watch is None:
             deadline = time.monotonic() + self._started + self._timeout + _HARD - now
-            self._watch = self._pool.watch(self.guest, deadline, self._limits.cpu)
+            try:
+                self._watch = self._pool.watch(self.guest, deadline, self._limits.cpu)
+            except OSError:  # it has just ended
+                self._lost = True
 
     def feed(self, data: bytes) -> Message | None:
         """Bytes of the guest; none at all means that its channel was closed."""
         if not data:
             self._lost = True
             return None
-        return self.exchange.feed(data)
+        message = self.exchange.feed(data)
+        if self.exchange.reply is not None:
+            self._ended = time.perf_counter()
+        return message
 
     # --- What comes of it -------------------------------------------------------------------------------------------------
 
@@ -118,19 +138,26 @@ class Run:
 
     def result(self, isolation: IsolationReport) -> ExecutionResult:
         """The outcome. Raises `SandboxLostError` when the engine, not the program, lost the guest."""
-        wall = time.perf_counter() - self._started
+        result = self._outcome((self._ended or time.perf_counter()) - self._started, isolation)
+        if self._begun:
+            telemetry.record(self._language.name, result, self._begun - int(self._waited * 1e9))
+        return result
+
+    def _outcome(self, wall: float, isolation: IsolationReport) -> ExecutionResult:
         if self._watch is not None:
             self._pool.unwatch(self._watch)
         self.exchange.close()
         reply = self.exchange.reply
         if isinstance(reply, Answer):
             return self._answered(reply, wall, isolation)
+        failure = None
         if isinstance(reply, Breach):
             self.guest.kill()
             message = f"the program broke the engine's channel: {reply.reason}"
             failure = Failure("killed", "ProtocolBreach", message)
-        else:
-            failure = None
+        elif self._lost and not self.guest.ends_within(_LAST_BREATH):
+            self.guest.kill()
+            failure = Failure("killed", "ChannelClosed", "the program closed the engine's channel and did not end")
         ended = self._pool.post_mortem(self.guest)
         return self._died(failure or self._cause(ended), ended, wall, isolation)
 
@@ -175,6 +202,8 @@ class Run:
             return _limit("timeout", self._limits, self._timeout)
         if self._watch is not None and self._watch.limit_hit:
             return _limit(self._watch.limit_hit, self._limits, self._timeout)
+        if ended is None and self._pool.closed:
+            raise ClosedError("the executor was closed while this program ran")
         if ended is None:
             raise SandboxLostError("the guest was lost together with its zygote; the run may be repeated")
         if not os.WIFSIGNALED(ended.status):
@@ -187,8 +216,15 @@ class Run:
             return _limit("cpu_limit", self._limits, self._timeout)
         if number == signal.SIGSYS:
             return Failure("policy", "SystemCall", "the program made a system call of a foreign architecture")
-        name = _CRASHES.get(signal.Signals(number), f"signal {signal.Signals(number).name}")
-        return Failure("killed", signal.Signals(number).name, f"the program's process ended by {name}")
+        name = _name_of(number)
+        return Failure("killed", name, f"the program's process ended by {_CRASHES.get(number, f'signal {name}')}")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, which have numbers only
+        return f"SIG{number}"
 
 
 def _limit(kind: str, limits: ResourceLimits, timeout: float) -> Failure:
@@ -209,7 +245,7 @@ def drive(run: Run) -> None:
     """Block until the run is over."""
     channel = run.guest.channel
     try:
-        send(channel, run.message, run.patience)
+        send(channel, run.message, run.left())
         while not run.over:
             channel.settimeout(run.patience())
             try:
@@ -218,8 +254,8 @@ def drive(run: Run) -> None:
                 run.look()
                 continue
             if message is not None:
-                send(channel, message, run.patience)
-    except TimeoutError:
+                send(channel, message, run.left())
+    except TimeoutError:  # it does not take its request
         while not run.over:
             run.look()
             time.sleep(run.patience())
@@ -227,21 +263,25 @@ def drive(run: Run) -> None:
         run.feed(b"")
 
 
-def send(channel: socket.socket, message: Message, patience: object) -> None:
-    """Send all of a message; the descriptor goes with its first byte and is ours no longer."""
-    channel.settimeout(30.0)
+def send(channel: socket.socket, message: Message, patience: float) -> None:
+    """Send all of a message, within `patience` seconds a part, or raise `OSError`."""
+    channel.settimeout(patience)
+    for part in _sent_at_once(channel, message):
+        channel.sendall(part)
+
+
+def _sent_at_once(channel: socket.socket, message: Message) -> list[bytes | memoryview]:
+    """Send what the channel takes, and the descriptor, which is ours no longer; what is left to send."""
     first, *rest = message.data
     if message.descriptor < 0:
-        channel.sendall(first)
+        sent = channel.send(first)
     else:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", message.descriptor))]
         try:
             sent = channel.sendmsg([first], rights)
         finally:
             os.close(message.descriptor)
-        rest = [memoryview(first)[sent:], *rest]
-    for part in rest:
-        channel.sendall(part)
+    return rest if sent == len(first) else [memoryview(first)[sent:], *rest]
 
 
 async def adrive(run: Run) -> None:
@@ -252,33 +292,48 @@ async def adrive(run: Run) -> None:
     channel = run.guest.channel
     channel.setblocking(False)
     try:
-        await _asend(loop, channel, run.message)
+        await _asend(loop, channel, run.message, run.left())
         while not run.over:
+            await _readable(loop, channel, run.patience())
             try:
-                data = await asyncio.wait_for(loop.sock_recv(channel, run.exchange.wanted), run.patience())
-            except TimeoutError:
+                message = run.feed(channel.recv(run.exchange.wanted))
+            except BlockingIOError:
                 run.look()
                 continue
-            message = run.feed(data)
             if message is not None:
-                await _asend(loop, channel, message)
+                await _asend(loop, channel, message, run.left())
+    except TimeoutError:  # it does not take its request
+        while not run.over:
+            run.look()
+            await asyncio.sleep(run.patience())
     except OSError:
         run.feed(b"")
 
 
-async def _asend(loop: object, channel: socket.socket, message: Message) -> None:
+async def _readable(loop: asyncio.AbstractEventLoop, channel: socket.socket, patience: float) -> None:
+    """Wait until there is something to read, at most `patience` seconds; reads nothing itself, so nothing can be lost."""
+    ready = loop.create_future()
+    loop.add_reader(channel, _resolve, ready)
+    timer = loop.call_later(patience, _resolve, ready)
+    try:
+        await ready
+    finally:
+        timer.cancel()
+        loop.remove_reader(channel)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _asend(
+    loop: asyncio.AbstractEventLoop, channel: socket.socket, message: Message, patience: float
+) -> None:
     import asyncio
 
-    running = asyncio.get_running_loop()
-    first, *rest = message.data
-    if message.descriptor >= 0:
-        # The header alone: it fits, for nothing else is on its way to a guest that waits.
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", message.descriptor))]
-        try:
-            channel.sendmsg([first], rights)
-        finally:
-            os.close(message.descriptor)
-    else:
-        await running.sock_sendall(channel, first)
-    for part in rest:
-        await running.sock_sendall(channel, part)
+    rest = _sent_at_once(channel, message)
+    if rest:
+        async with asyncio.timeout(patience):
+            for part in rest:
+                await loop.sock_sendall(channel, part)

@@ -51,16 +51,18 @@ class Session:
         """Run `code` in this session's guest; see `CodeExecutor.execute`. Raises `ClosedError` after its end."""
         prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
         with self._turn:
+            self._check_open()
             guest = self._guest or self._open(*self._executor._acquire(self._imports, needs_place=False)[:2])
             pool, caller, waited = self._executor._acquire(None, needs_place=True)
             try:
-                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=resources.cpu_time(guest.pid))
+                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=_cpu_so_far(guest))
                 drive(run)
                 return self._conclude(run, pool)
             except BaseException:
                 self._end("a call was broken off")
                 raise
             finally:
+                self._let_go()
                 pool.leave(caller)
 
     async def aexecute(
@@ -77,25 +79,32 @@ class Session:
         prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
         await self._aturn()
         try:
+            self._check_open()
             guest = self._guest
             if guest is None:
                 guest = self._open(*(await self._executor._aacquire(self._imports, needs_place=False))[:2])
             pool, caller, waited = await self._executor._aacquire(None, needs_place=True)
             try:
-                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=resources.cpu_time(guest.pid))
+                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=_cpu_so_far(guest))
                 await adrive(run)
                 return self._conclude(run, pool)
             except BaseException:
                 self._end("a call was broken off")
                 raise
             finally:
+                self._let_go()
                 pool.leave(caller)
         finally:
             self._turn.release()
 
     def close(self) -> None:
-        """End the guest and everything in it."""
+        """End the guest and everything in it. A call that runs in it ends with an error."""
         self._end("the session is closed")
+        if self._turn.acquire(blocking=False):  # else the call under way lets go of the guest: it still reads from it
+            try:
+                self._let_go()
+            finally:
+                self._turn.release()
 
     def __enter__(self) -> Session:
         return self
@@ -120,11 +129,16 @@ class Session:
         self._guest = None
 
     def _prepare(self, job: Job) -> Prepared:
-        if self._ended:
-            raise ClosedError(f"{self._ended}; open a new one with executor.session()")
+        self._check_open()
+        if job.imports:
+            self._executor.check_imports(job.imports)
         if self._guest is None:  # what the session was opened with is preloaded, and bound by its first run
             job = job._replace(imports=(*self._imports, *job.imports))
         return self._executor.prepare(job)
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ClosedError(f"{self._ended}; open a new one with executor.session()")
 
     def _open(self, pool: Pool, caller: object) -> Guest:
         guest: Guest = caller.guest  # type: ignore[attr-defined]
@@ -141,9 +155,16 @@ class Session:
 
     def _end(self, why: str) -> None:
         self._ended = self._ended or why
+        guest = self._guest
+        if guest is not None:
+            guest.kill()
+
+    def _let_go(self) -> None:
+        """Close the guest's descriptors once the session has ended; only for whoever has the turn."""
+        if not self._ended:
+            return
         guest, self._guest = self._guest, None
         if guest is not None and self._pool is not None:
-            guest.kill()
             self._pool.discard(guest)
 
     async def _aturn(self) -> None:
@@ -151,3 +172,10 @@ class Session:
 
         while not self._turn.acquire(blocking=False):
             await asyncio.sleep(0.001)
+
+
+def _cpu_so_far(guest: Guest) -> float:
+    try:
+        return resources.cpu_time(guest.pid)
+    except OSError:  # it was killed from outside since its last call: the one that follows will find out
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import marshal
 import os
 import struct
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from dspex._sandbox.rootfs import DEVICES, Mount, Tree
 from dspex.errors import PolicyError
-from dspex.languages import _values
 from dspex.languages._base import Plan
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dspex.languages._base import Request
 
 _LENGTH: Final = struct.Struct("<I")
+_LARGE: Final = 1 << 12
+_LINE: Final = 64  # bytes of a cache line: arrays that begin on one are used where they lie
 _GUEST: Final = "dspex.languages.guests.python"
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_sandbox", "zygote.py")
 _SYSTEM: Final = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
@@ -78,7 +80,11 @@ class Python:
         pickled: bytes = b""
         buffers: list[memoryview] = []
         if request.variables:
+            from dspex.languages import _values
+
+            _values.check_names(request.variables)
             pickled, buffers = _values.encode(request.variables)
+        places, laid = _lay_out(buffers)
         envelope = marshal.dumps(
             (
                 request.code,
@@ -86,14 +92,31 @@ class Python:
                 dict(request.environment),
                 request.working_directory,
                 request.timeout,
-                [buffer.nbytes for buffer in buffers],
+                places,
             )
         )
-        return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), buffers
+        return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), laid
 
     def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
         """See `Language.decode`."""
+        if not tagged and not buffers:
+            return json.loads(text)
+        from dspex.languages import _values
+
         return _values.decode(text, buffers, tagged=tagged, limit=limit)
+
+
+def _lay_out(buffers: list[memoryview]) -> tuple[list[tuple[int, int]], list[memoryview]]:
+    """Where each buffer begins and ends, one behind the other, large ones on cache lines; and what fills the gaps."""
+    places, laid, end = [], [], 0
+    for buffer in buffers:
+        if buffer.nbytes >= _LARGE and (gap := -end % _LINE):
+            laid.append(memoryview(bytes(gap)))
+            end += gap
+        places.append((end, end + buffer.nbytes))
+        laid.append(buffer)
+        end += buffer.nbytes
+    return places, laid
 
 
 def _environment(policy: SecurityPolicy) -> dict[str, str]:

@@ -290,11 +290,12 @@ _PLAIN: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 class _Untagger:
     """Undoes the tags of one value; they come innermost first, and in the order of the text."""
 
-    __slots__ = ("_buffers", "_end")
+    __slots__ = ("_buffers", "_end", "_parts")
 
     def __init__(self, buffers: bytes | memoryview) -> None:
         self._buffers = memoryview(buffers).cast("B")
         self._end = 0
+        self._parts = 0
 
     def untag(self, found: dict[str, Any]) -> Any:
         """For every JSON object: the value that it stands for."""
@@ -322,6 +323,19 @@ class _Untagger:
         if content["dtype"] == "object":
             return put_together("array", content)
         return frames.build_array(content["dtype"], content["shape"], self._reference(content["data"]))
+
+    def _frame(self, content: Any) -> Any:
+        self._count_parts(content)
+        return put_together("frame", content)
+
+    def _series(self, content: Any) -> Any:
+        self._count_parts(content)
+        return put_together("series", content)
+
+    def _count_parts(self, content: Any) -> None:
+        self._parts += frames.count_parts(content)
+        if self._parts > frames.MOST_PARTS:
+            raise MalformedValue("too many frames, series or columns")
 
     def _str(self, content: Any) -> str:
         return "".join(_list(content))
@@ -366,6 +380,8 @@ def _keys(keys: list[Any]) -> list[Any]:
 _TAGS: Final[dict[str, Callable[[_Untagger, Any], Any]]] = {
     "~bytes": _Untagger._bytes,
     "~array": _Untagger._array,
+    "~frame": _Untagger._frame,
+    "~series": _Untagger._series,
     "~str": _Untagger._str,
     "~int": _Untagger._int,
     "~float": _Untagger._float,

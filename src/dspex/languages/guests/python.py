@@ -47,9 +47,13 @@ _guest: Guest  # made by `prepare`, in the zygote
 class Deadline(BaseException):
     """The soft deadline has passed. Not an `Exception`, so that a program's own handlers let it through."""
 
+    __module__ = "builtins"  # so that it is shown by its name alone
+
 
 class CpuLimit(BaseException):
     """The soft CPU limit has passed."""
+
+    __module__ = "builtins"
 
 
 def prepare(profile: dict[str, Any]) -> None:
@@ -100,26 +104,23 @@ def _stream(descriptor: int) -> Any:
 
 
 class Request:
-    """One EXECUTE, taken apart."""
+    """One EXECUTE, taken apart; the variables are read when they are needed, for reading them may fail."""
 
-    __slots__ = ("code", "directory", "environment", "imports", "timeout", "variables")
+    __slots__ = ("_joined", "_pickled", "_places", "code", "directory", "environment", "imports", "timeout")
 
     def __init__(self, body: bytes, joined: memoryview) -> None:
         (length,) = _LENGTH.unpack_from(body)
         end = _LENGTH.size + length
         envelope = marshal.loads(memoryview(body)[_LENGTH.size : end])
-        self.code, self.imports, self.environment, self.directory, self.timeout, lengths = envelope
-        pickled = memoryview(body)[end:]
-        self.variables = python_values.decode(pickled, _cut(joined, lengths)) if pickled else {}
+        self.code, self.imports, self.environment, self.directory, self.timeout, self._places = envelope
+        self._pickled, self._joined = memoryview(body)[end:], joined
 
-
-def _cut(joined: memoryview, lengths: list[int]) -> list[memoryview]:
-    """The buffers that lie one behind the other in `joined`."""
-    buffers, offset = [], 0
-    for length in lengths:
-        buffers.append(joined[offset : offset + length])
-        offset += length
-    return buffers
+    def variables(self) -> dict[str, Any]:
+        """The variables by name."""
+        if not self._pickled:
+            return {}
+        found = python_values.decode(self._pickled, [self._joined[start:end] for start, end in self._places])
+        return found  # type: ignore[return-value]  # the host sends a dict
 
 
 class Guest:
@@ -187,8 +188,7 @@ class Guest:
             self._change_directory(request.directory)
         for name in request.imports:
             self._import(name)
-        if request.variables:
-            names.update(request.variables)
+        names.update(request.variables())
         body, last = self._compile(request.code)
         _signal.setitimer(_signal.ITIMER_REAL, request.timeout)
         try:
@@ -241,7 +241,7 @@ class Guest:
         if kind != _EXECUTE:
             os._exit(71)
         if flags & _IN_MEMORY_FILE:
-            joined = memoryview(mmap.mmap(descriptors[0], size, prot=mmap.PROT_READ))
+            joined = memoryview(mmap.mmap(descriptors[0], size, access=mmap.ACCESS_COPY))
             os.close(descriptors[0])
             return Request(body, joined)
         end = len(body) - size

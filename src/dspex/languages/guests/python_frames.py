@@ -23,6 +23,7 @@ is missing):
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib
 import itertools
 import re
@@ -46,6 +47,11 @@ _MASKED: Final = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in 
 }
 
 
+_POLARS_DEPTH: Final = 16  # levels of a Polars dtype: its Rust recurses without a bound of its own
+_PATIENCE: Final = 100  # names of zones that may be unknown before all names are listed
+MOST_PARTS: Final = 50_000  # of one value, by `count_parts`; each takes some 0.1 ms to build
+
+
 class NotCarried(Exception):  # noqa: N818  (it is a verdict on a value, told to the user in words)
     """A value cannot cross the wall; the text says which and why."""
 
@@ -63,14 +69,25 @@ def need(package: str) -> Any:
         ) from error
 
 
+_unknown_zones: set[str] = set()
+
+
 def zone_named(key: str) -> datetime.tzinfo | None:
     """The time zone of that name, None if there is none here."""
-    if not _ZONE.fullmatch(key):
+    if not _ZONE.fullmatch(key) or key in _unknown_zones:
+        return None
+    if len(_unknown_zones) >= _PATIENCE and key not in _all_zones():  # to look for each in the file system is slow
         return None
     try:
         return need("zoneinfo").ZoneInfo(key)  # type: ignore[no-any-return]
     except (KeyError, ValueError, OSError):  # not found; not a zone's file; a folder of zones
+        _unknown_zones.add(key)
         return None
+
+
+@functools.cache
+def _all_zones() -> frozenset[str]:
+    return frozenset(need("zoneinfo").available_timezones())
 
 
 def zone_key(zone: object) -> str | None:
@@ -229,6 +246,11 @@ def series_parts(series: Any) -> Parts:
     return {"library": "pandas", "name": series.name, "index": index, "column": _pandas_column(series)}
 
 
+def count_parts(parts: Parts) -> int:
+    """What a frame or series costs to build, in columns."""
+    return 5 + len(parts.get("columns", ()))
+
+
 def build_frame(parts: Parts) -> Any:
     """The DataFrame that `frame_parts` took apart."""
     if parts["library"] == "polars":
@@ -323,7 +345,7 @@ def _build_index(parts: Parts) -> Any:
             raise ValueError("a range that is too long")
         return pandas.RangeIndex(steps, name=parts["name"])
     values = _hashed(_build_pandas(parts))
-    return pandas.Index(values, dtype=values.dtype, name=parts["name"])
+    return pandas.Index(values, dtype=values.dtype, name=parts["name"], tupleize_cols=False)
 
 
 def _hashed(values: Any) -> Any:
@@ -419,15 +441,17 @@ def _rows(series: Any, name: str) -> list[Any]:
     return series.to_list()  # type: ignore[no-any-return]
 
 
-def _dtype_parts(dtype: Any) -> Any:
+def _dtype_parts(dtype: Any, depth: int = 0) -> Any:
     """A Polars dtype as a name, or as [name, arguments]. An Array travels as a List."""
+    if depth > _POLARS_DEPTH:
+        raise NotCarried(f"a Polars column nested more than {_POLARS_DEPTH} levels deep cannot be carried")
     name = type(dtype).__name__ if not isinstance(dtype, type) else dtype.__name__
     if name in ("Datetime", "Duration"):
         return [name, dtype.time_unit, *([dtype.time_zone] if name == "Datetime" else [])]
     if name in ("List", "Array"):
-        return ["List", _dtype_parts(dtype.inner)]
+        return ["List", _dtype_parts(dtype.inner, depth + 1)]
     if name == "Struct":
-        return [name, [[field.name, _dtype_parts(field.dtype)] for field in dtype.fields]]
+        return [name, [[field.name, _dtype_parts(field.dtype, depth + 1)] for field in dtype.fields]]
     if name == "Decimal":
         return [name, dtype.precision, dtype.scale]
     if name == "Enum":
@@ -437,19 +461,58 @@ def _dtype_parts(dtype: Any) -> Any:
     raise NotCarried(f"a Polars column of dtype {name} cannot be carried")
 
 
-def _build_dtype(parts: Any, polars: Any) -> Any:
+def _build_dtype(parts: Any, polars: Any, depth: int = 0) -> Any:
+    if depth > _POLARS_DEPTH:
+        raise ValueError("a column's dtype is nested too deeply")
     if type(parts) is str:
         if parts not in _SIMPLE:
             raise ValueError("a column of an unknown dtype")
         return getattr(polars, parts)
     name, *arguments = parts
     if name == "List":
-        return polars.List(_build_dtype(arguments[0], polars))
+        return polars.List(_build_dtype(arguments[0], polars, depth + 1))
     if name == "Struct":
-        return polars.Struct([polars.Field(field, _build_dtype(inner, polars)) for field, inner in arguments[0]])
+        return polars.Struct(
+            [polars.Field(field, _build_dtype(inner, polars, depth + 1)) for field, inner in arguments[0]]
+        )
     if name not in ("Datetime", "Duration", "Decimal", "Enum"):
         raise ValueError("a column of an unknown dtype")
     return getattr(polars, name)(*arguments)
+
+
+_ROWS: Final = frozenset(
+    (
+        "NoneType",
+        "bool",
+        "int",
+        "float",
+        "str",
+        "bytes",
+        "list",
+        "dict",
+        "Decimal",
+        "date",
+        "datetime",
+        "time",
+        "timedelta",
+    )
+)
+
+
+def _check_rows(items: list[Any]) -> None:
+    """Polars looks into whatever it is given, at any depth: let it have what its own columns hold only."""
+    if type(items) is not list:
+        raise ValueError("a column's items are no list")
+    level: list[Any] = items
+    for _ in range(_POLARS_DEPTH + 2):
+        kinds = set(map(type, level))
+        if not {kind.__name__ for kind in kinds} <= _ROWS:
+            raise ValueError("a column's items are not what Polars holds")
+        below = [x for x in level if type(x) is list] + [list(x.values()) for x in level if type(x) is dict]
+        level = list(itertools.chain.from_iterable(below))
+        if not level:
+            return
+    raise ValueError("a column's items are nested too deeply")
 
 
 def _build_polars(name: str, column: Parts) -> Any:
@@ -460,6 +523,7 @@ def _build_polars(name: str, column: Parts) -> Any:
     if column["kind"] == "text":
         return polars.Series(name, _build_text(column), dtype=polars.String).cast(dtype)
     if column["kind"] == "objects":
+        _check_rows(column["items"])
         return polars.Series(name, column["items"], dtype=dtype)
     values = _flat(column["values"], numpy, "biuf")
     mask, series = _mask(column, len(values), numpy), polars.Series(name, values)

@@ -37,12 +37,16 @@ _TOO_DEEP: Final = f"it is nested more than {_DEPTH} levels deep, or contains it
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
 _FRACTION_BITS: Final = 1 << 16  # to reduce a fraction takes quadratic time
 _PLAIN: Final = frozenset((type(None), bool, int, float, str, list, dict))
-_SIMPLE: Final = frozenset((type(None), bool, int, str))
 _BUILTIN_KEYS: Final = frozenset((type(None), bool, int, float, str, bytes))
 _PAIR: Final = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")  # JSON would read it as one character
 
 # A NaN raises here, an integer of too many digits too: then the value is walked and tagged.
 _to_json: Final = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
+
+
+# A large buffer begins on a cache line, so that the host can use it where it lies.
+_LARGE: Final = 1 << 12
+_LINE: Final = 64
 
 
 class TooLarge(Exception):  # noqa: N818  (a verdict on a value, as NotCarried)
@@ -151,12 +155,12 @@ def _are_keys(keys: Iterable[Any]) -> bool:
 class _Tagger:
     """One walk over a value; `buffers` fill in the order in which the text will name them."""
 
-    __slots__ = ("_depth", "_limit", "_size", "buffers", "end")
+    __slots__ = ("_depth", "_limit", "_parts", "_size", "buffers", "end")
 
     def __init__(self, limit: int) -> None:
         self.buffers: list[Any] = []
         self.end = 0
-        self._limit, self._size, self._depth = limit, 0, 0
+        self._limit, self._size, self._depth, self._parts = limit, 0, 0, 0
 
     def tag(self, value: Any) -> Any:
         """What JSON shall say for `value`."""
@@ -170,7 +174,14 @@ class _Tagger:
         if kind == "array" and "data" in content:
             data = content["data"]
             return {"~array": {**content, "data": self._reference(data, len(data))}}
+        if kind in ("frame", "series"):
+            self._count_parts(content)
         return {"~" + kind: self.tag(content)}
+
+    def _count_parts(self, content: Any) -> None:
+        self._parts += frames.count_parts(content)
+        if self._parts > frames.MOST_PARTS:
+            raise NotCarried("it holds too many frames, series or columns")
 
     def _spend(self, size: int) -> None:
         self._size += size
@@ -186,6 +197,9 @@ class _Tagger:
 
     def _reference(self, buffer: Any, size: int) -> list[int]:
         self._spend(size)
+        if size >= _LARGE and (gap := -self.end % _LINE):
+            self.buffers.append(bytes(gap))
+            self.end += gap
         self.buffers.append(buffer)
         start, self.end = self.end, self.end + size
         return [start, size]

@@ -1,0 +1,6 @@
+"""`python -m dspex`: the same as the command `dspex`."""
+
+from dspex._cli import main
+
+if __name__ == "__main__":
+    main()
