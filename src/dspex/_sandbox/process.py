@@ -14,7 +14,6 @@ import os
 import select
 import socket
 import struct
-import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dspex._kernel import processes
@@ -29,6 +28,7 @@ _EXIT: Final = struct.Struct("<QidQ")
 _RIGHTS: Final = struct.Struct("4i")
 _RIGHTS_SPACE: Final = socket.CMSG_SPACE(_RIGHTS.size)
 _MAX_MESSAGE: Final = 8192
+_CONTROL: Final = 3  # the control socket's number in the launcher
 _PATIENCE: Final = 5.0  # seconds for a zygote to end by itself
 # Socket buffers count in no limit of the kernel's but this: descriptors, times what one may hold (net.core.wmem_default).
 _PER_DESCRIPTOR: Final = 208 << 10
@@ -139,9 +139,9 @@ class Guest:
 class Zygote:
     """A zygote that was exec'd, and its control socket."""
 
-    def __init__(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, control: socket.socket, launcher: _Launcher) -> None:
         self._control = control
-        self._process = process
+        self._launcher = launcher
 
     @classmethod
     def start(cls, charter: dict[str, object], argv: tuple[str, ...]) -> Zygote:
@@ -151,24 +151,14 @@ class Zygote:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            process = subprocess.Popen(
-                [*argv, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None,
-                # Bind every symbol at once: guests would each do it again, page by copied page.
-                env={"LD_BIND_NOW": "1"},
-                cwd="/",
-                start_new_session=True,
-            )
+            launcher = _Launcher([*argv, str(_CONTROL)], theirs.fileno())
         except OSError as error:
             ours.close()
             raise SandboxStartError(f"the interpreter {argv[0]} could not be started: {error}") from error
         finally:
             theirs.close()
         ours.send(json.dumps(charter).encode())
-        return cls(ours, process)
+        return cls(ours, launcher)
 
     def fileno(self) -> int:
         """The control socket's descriptor, to wait on."""
@@ -218,16 +208,12 @@ class Zygote:
         if self._control.fileno() < 0:
             return
         self._control.close()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._launcher.end_within(_PATIENCE)
 
     def abandon(self) -> None:
         """Let go of the descriptors only: the processes belong to the process that this one was forked from."""
         self._control.close()
-        self._process.returncode = 0  # or subprocess would wait for what is no child of ours
+        self._launcher.abandon()
 
 
 def _born(serial: int, ancillary: list[tuple[int, int, bytes]]) -> Guest | Stillborn:
@@ -240,6 +226,40 @@ def _born(serial: int, ancillary: list[tuple[int, int, bytes]]) -> Guest | Still
     for descriptor in descriptors:
         os.close(descriptor)
     return Stillborn(serial, "this process has too many files open to take in another guest (see ulimit -n)")
+
+
+class _Launcher:
+    """The process that was exec'd.
+
+    By posix_spawn, not by the subprocess module: it is loaded already, and it gives the child just the descriptors named
+    here, whatever other threads open or fork meanwhile. Descriptors that others left inheritable, the launcher closes.
+    """
+
+    def __init__(self, argv: list[str], control: int) -> None:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, control, _CONTROL),
+        ]
+        # LD_BIND_NOW: bind every symbol at once, or each guest would do it again, page by copied page.
+        self._pid = os.posix_spawn(argv[0], argv, {"LD_BIND_NOW": "1"}, file_actions=actions, setsid=True)
+        self._pidfd = os.pidfd_open(self._pid)
+
+    def end_within(self, seconds: float) -> None:
+        """Wait for its end, at most so long; then kill it, and reap it."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            processes.kill(self._pidfd)
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            pass  # the host ignores SIGCHLD, or reaps whatever it finds: somebody was faster
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the handle."""
+        os.close(self._pidfd)
 
 
 def charter(

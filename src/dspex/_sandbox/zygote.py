@@ -57,6 +57,8 @@ _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC
 def main(control: _socket.socket) -> NoReturn:
     """Become a zygote on `control` and serve until the host is gone."""
     processes.die_with_parent()
+    processes.close_descriptors((0, 1, 2, control.fileno()))
+    os.chdir("/")
     charter = json.loads(control.recv(_MAX_MESSAGE))
     # A Ctrl-C is for the host to act on; children are heard of through a descriptor. Guests unblock both.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGCHLD))

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -379,6 +377,8 @@ class Pool:
         lane.coming.clear()
         lane.zygote, lane.serving = None, False
         if lane.directory:
+            import shutil
+
             shutil.rmtree(lane.directory, ignore_errors=True)
             lane.directory = ""
 
@@ -440,6 +440,8 @@ class Pool:
 
 
 def _working_directory() -> str:
+    import tempfile
+
     path = tempfile.mkdtemp(prefix="dspex-")
     if os.geteuid() == 0:
         os.chmod(path, 0o777)  # the zygote gives up being root where it may; what it makes inside is its own

@@ -119,8 +119,9 @@ class Request:
         """The variables by name."""
         if not self._pickled:
             return {}
-        found = python_values.decode(self._pickled, [self._joined[start:end] for start, end in self._places])
-        return found  # type: ignore[return-value]  # the host sends a dict
+        buffers = [self._joined[start:end] for start, end in self._places]
+        found: dict[str, Any] = python_values.decode(self._pickled, buffers)
+        return found
 
 
 class Guest:
@@ -399,7 +400,10 @@ def _trace(error: BaseException) -> str:
     if isinstance(error, (Deadline, CpuLimit)):
         text = "".join(traceback.format_list(_without_ours(_frames(error))))
         return f"Traceback (most recent call last):\n{text}{_message(error)}\n"
-    lines = traceback.format_exception(type(error), error, _frames(error))
+    frames = _frames(error)
+    if frames is None:  # it was raised before the program began: its frames would be the engine's
+        return "".join(traceback.format_exception_only(error))
+    lines = traceback.format_exception(type(error), error, frames)
     return "".join(lines)[-20_000:]
 
 
