@@ -177,6 +177,13 @@ class Zygote:
             pass
         return True
 
+    def wonder(self, serial: int) -> None:
+        """Ask how a guest ended whose leave nobody gave; the answer comes like any other word of an end."""
+        try:
+            self._control.send(b"W" + _SERIAL.pack(serial), socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
     def receive(self) -> Ready | Refused | Unprepared | Ended | Stillborn | Gone | Guest:
         """The next message; blocks unless the control socket is readable."""
         try:

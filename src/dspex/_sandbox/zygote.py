@@ -1,6 +1,6 @@
-"""The zygote: a preloaded process that forks confined guests on request. Run as a script, never imported by the host.
+"""The zygote: a preloaded process that forks confined guests on request. Started by `launch`, never imported by the host.
 
-Theory of operation. This file is exec'd by the host with an empty environment and one descriptor, the control socket
+Theory of operation. The host execs `launch.py` with an empty environment and one descriptor, the control socket
 (SOCK_SEQPACKET, one message a datagram). The first message is the `Charter`. Then
 
     launcher ──fork──► middle ──unshare──► (the launcher writes its id maps) ──fork──► zygote, PID 1
@@ -14,7 +14,7 @@ unshare: the launcher itself becomes the zygote.
 A guest needs a PID namespace of its own without a second fork: `unshare(PID)`, `fork()`, then setns back into the
 zygote's own PID namespace, so that the next unshare is allowed again.
 
-Messages, host to zygote: `F` + serial (fork a guest). Zygote to host: `R` (ready), `N` + text (the kernel refuses
+Messages, host to zygote: `F` + serial (fork a guest), `W` + serial (how did this guest end?). Zygote to host: `R` (ready), `N` + text (the kernel refuses
 these walls), `P` + text (a preload failed), `X` +
 serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave), `E` + serial + text (a guest
 could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code.
@@ -35,10 +35,6 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-if __name__ == "__main__":
-    # The directory that holds the dspex package, for as long as it takes to import these few modules.
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-
 from dspex._kernel import memory, mounts, namespaces, processes, seccomp
 from dspex._sandbox import rootfs
 from dspex._sandbox.confine import SANDBOX_ROOT, Birth, FileRules, Walls, confine
@@ -54,8 +50,10 @@ _OVERFLOW_ID = 65534
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS)
 
 
-def main(control: _socket.socket) -> NoReturn:
-    """Become a zygote on `control` and serve until the host is gone."""
+def main(descriptor: int) -> NoReturn:
+    """Become a zygote on the control socket `descriptor` and serve until the host is gone."""
+    control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=descriptor)
+    gc.disable()  # until all is loaded: there is nothing to collect yet
     processes.die_with_parent()
     processes.close_descriptors((0, 1, 2, control.fileno()))
     os.chdir("/")
@@ -67,6 +65,7 @@ def main(control: _socket.socket) -> NoReturn:
         if charter["level"] == "namespaces":
             _enter_namespaces(control, charter)
         else:
+            importlib.import_module("shutil")  # `_remove` needs it, when the library may be out of reach
             _become_nobody()
     except OSError as error:
         _give_up(control, error)
@@ -208,14 +207,16 @@ class Zygote:
         self._control = control
         self._charter = charter
         self._serials: dict[int, int] = {}
+        self._wondered: set[int] = set()
         self._level: str = charter["level"]
         self._own_pids = "pid" not in charter["without"] and self._level == "namespaces"
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_pids else -1
         self._guest: Any = self._preload()
         self._walls = self._plan_walls()
         self._guest.prepare(charter["profile"])
-        gc.collect()
+        # What there is now stays for good: a collection in a guest must not touch, and so copy, the pages it lies on.
         gc.freeze()
+        gc.enable()
         self._reaped = processes.signal_descriptor(signal.SIGCHLD)
 
     def serve(self) -> NoReturn:
@@ -273,6 +274,9 @@ class Zygote:
         if not message:
             os._exit(0)
         (serial,) = SERIAL.unpack_from(message, 1)
+        if message[:1] == b"W":
+            self._tell(serial)
+            return
         try:
             self._fork(serial)
         except OSError as error:
@@ -283,6 +287,13 @@ class Zygote:
             self._control.send(message)
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)  # the host is gone
+
+    def _tell(self, serial: int) -> None:
+        """The host wonders how a guest ended: say so now, or once it does."""
+        if serial in self._serials.values():
+            self._wondered.add(serial)
+        else:
+            self._say(b"X" + EXIT.pack(serial, 0, 0.0, 0))  # any other status has been told already
 
     def _fork(self, serial: int) -> None:
         if self._own_pids:
@@ -306,7 +317,8 @@ class Zygote:
             if pid == 0:
                 return
             serial = self._serials.pop(pid, None)
-            if serial is not None and status:
+            if serial is not None and (status or serial in self._wondered):
+                self._wondered.discard(serial)
                 cpu = usage.ru_utime + usage.ru_stime
                 self._say(b"X" + EXIT.pack(serial, status, cpu, usage.ru_maxrss * 1024))
             if serial is not None and self._level == "landlock":
@@ -366,7 +378,3 @@ def _remove(directory: str) -> None:
     import shutil
 
     shutil.rmtree(directory, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=int(sys.argv[1])))

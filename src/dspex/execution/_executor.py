@@ -16,9 +16,9 @@ from dspex._sandbox.policy import SecurityPolicy
 from dspex.errors import ClosedError, LimitsError, UsageError
 from dspex.execution._isolation import Isolation
 from dspex.execution._job import Job, Prepared
-from dspex.execution._line import Caller
 from dspex.execution._pool import Pool
 from dspex.execution._run import Run, adrive, drive
+from dspex.execution._turn import await_turn, wait
 from dspex.languages._base import Request
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dspex._sandbox.process import Guest
+    from dspex.execution._line import Caller
     from dspex.execution._result import ExecutionResult
     from dspex.execution._session import Session
     from dspex.languages._base import Language
@@ -258,46 +259,11 @@ class CodeExecutor:
 
     def _acquire(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> tuple[Pool, Caller, float]:
         pool = self.pool()
-        signal = threading.Lock()
-        signal.acquire()
-        caller = pool.join(lambda lane: Caller(lane, needs_place=needs_place, wake=signal.release), imports)
-        if caller.served and caller.error is None:
-            return pool, caller, 0.0
-        begun = time.perf_counter()
-        try:
-            signal.acquire()
-        except BaseException:
-            pool.give_up(caller)
-            raise
-        if caller.error is not None:
-            raise caller.error
-        return pool, caller, time.perf_counter() - begun
+        return pool, *wait(pool.joiner(imports, needs_place=needs_place), pool.give_up)
 
     async def _aacquire(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> tuple[Pool, Caller, float]:
-        import asyncio
-
         pool = self.pool()
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(_resolve, turn)
-            except RuntimeError:  # the loop is closed: the caller is no more
-                pool.give_up(caller)
-
-        caller = pool.join(lambda lane: Caller(lane, needs_place=needs_place, wake=wake), imports)
-        if caller.served and caller.error is None:
-            return pool, caller, 0.0
-        begun = time.perf_counter()
-        try:
-            await turn
-        except BaseException:
-            pool.give_up(caller)
-            raise
-        if caller.error is not None:
-            raise caller.error
-        return pool, caller, time.perf_counter() - begun
+        return pool, *await await_turn(pool.joiner(imports, needs_place=needs_place), pool.give_up)
 
     def _in_background(self, prepared: Prepared) -> Future[ExecutionResult]:
         from concurrent.futures import ThreadPoolExecutor
@@ -329,11 +295,6 @@ class CodeExecutor:
             session.forked()
         if pool is not None:
             pool.abandon()
-
-
-def _resolve(turn: Any) -> None:
-    if not turn.done():
-        turn.set_result(None)
 
 
 def _guest_of(caller: Caller) -> Guest:

@@ -21,7 +21,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dspex.execution._job import Job
-from dspex.execution._line import Caller
 from dspex.execution._run import Run, send
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from dspex.execution._executor import CodeExecutor
     from dspex.execution._job import Prepared
+    from dspex.execution._line import Caller
     from dspex.execution._pool import Pool
     from dspex.execution._result import ExecutionResult
 
@@ -135,9 +135,7 @@ class Flight:
             if job is _END:
                 return False
             prepared = self._executor.prepare(job if isinstance(job, Job) else Job(job))  # type: ignore[arg-type]
-            ticket.caller = self._pool.join(
-                lambda lane: Caller(lane, needs_place=True, wake=self._ring), prepared.imports
-            )
+            ticket.caller = self._pool.joiner(prepared.imports, needs_place=True)(self._ring)
         except Exception as error:  # noqa: BLE001  (raised to the consumer, in its turn)
             ticket.error = error
             self._order.append(ticket)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _IDLE: Final = 60.0  # seconds after which a lane other than the plain one is closed
 _TICK: Final = 0.05  # seconds between two looks at what runs
 _SHORT_TICK: Final = 0.005  # and at `map`s whose consumer may be away while others wait for their places
+_START: Final = 120.0  # seconds that a zygote may take to be ready, its preloads included
 _TRIES: Final = 4  # starts in a row that may fail before callers are told
 _GRACE: Final = 0.25  # seconds beyond its deadline after which the keeper kills what its caller did not
 _MAX_LANES: Final = 8
@@ -64,9 +65,15 @@ class Staffed(Lane):
         self.serving = False
         self.failures = 0
         self.start_at = 0.0
+        self.started_at = 0.0
         self.last_used = time.monotonic()
         self.directory = ""
         self.alive: dict[int, Guest] = {}
+
+    @property
+    def starting(self) -> bool:
+        """True while a zygote has not said that it serves."""
+        return self.zygote is not None and not self.serving
 
     @property
     def wanted(self) -> bool:
@@ -135,6 +142,10 @@ class Pool:
         self._wake(served, unless=caller)
         return caller
 
+    def joiner(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> Callable[[Callable[[], None]], Caller]:
+        """`join` for whoever only has to say how it is woken."""
+        return lambda wake: self.join(lambda lane: Caller(lane, needs_place=needs_place, wake=wake), imports)
+
     def refill(self, caller: Caller) -> None:
         """Ask for the guests that are missing; called once the caller's own request is on its way."""
         lane = caller.lane
@@ -184,6 +195,10 @@ class Pool:
     def post_mortem(self, guest: Guest, timeout: float = 2.0) -> process.Ended | None:
         """How a guest whose channel closed came to its end; None when its zygote could not say."""
         with self._deaths:
+            if guest.ended is None:
+                for lane in self._lanes.values():
+                    if lane.zygote is not None and guest.serial in lane.alive:
+                        lane.zygote.wonder(guest.serial)
             self._deaths.wait_for(lambda: guest.ended is not None or guest.lost, timeout)
             return guest.ended
 
@@ -283,7 +298,9 @@ class Pool:
         if self._watched:
             return _TICK * 1000
         now = time.monotonic()
-        due = [lane.start_at - now for lane in self._lanes.copy().values() if lane.wanted]
+        lanes = self._lanes.copy().values()
+        due = [lane.start_at - now for lane in lanes if lane.wanted]
+        due += [lane.started_at + _START - now for lane in lanes if lane.starting]
         return max(0.0, min([*due, _IDLE / 4]) * 1000)
 
     def _hear(self, descriptor: int) -> None:
@@ -402,9 +419,11 @@ class Pool:
                 directory=lane.directory,
             )
             lane.zygote = process.Zygote.start(charter, plan.argv)
+            lane.started_at = time.monotonic()
         except Exception as error:
             known = error if isinstance(error, SandboxError) else SandboxStartError(f"a zygote cannot start: {error}")
             with self._lock:
+                self._clear(lane)
                 lane.failures = _TRIES
                 served = self._failed(lane, known)
             self._wake(served)
@@ -413,10 +432,16 @@ class Pool:
         now = time.monotonic()
         for watch in self._watched.copy().values():
             _enforce(watch, self._limits, self._policy, self._level, now)
+        served: list[Caller] = []
         with self._lock:
+            for lane in [lane for lane in self._lanes.values() if lane.starting and now - lane.started_at > _START]:
+                self._clear(lane)
+                lane.failures = _TRIES
+                served += self._failed(lane, SandboxStartError(f"a zygote was not ready after {_START:g} s"))
             for lane in self._unneeded(now):
                 self._clear(lane)
                 del self._lanes[lane.imports]
+        self._wake(served)
 
     def _unneeded(self, now: float) -> list[Staffed]:
         """Lanes with preloads that nobody uses: those idle for long, or else the oldest beyond the number allowed."""

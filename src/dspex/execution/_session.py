@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, final
 
 from dspex._kernel import resources
 from dspex.errors import ClosedError
 from dspex.execution._job import Job
 from dspex.execution._run import adrive, drive
+from dspex.execution._turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Session:
     def __init__(self, executor: CodeExecutor, imports: tuple[str, ...]) -> None:
         self._executor = executor
         self._imports = imports
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._guest: Guest | None = None
         self._pool: Pool | None = None
         self._ended = ""
@@ -50,7 +50,8 @@ class Session:
     ) -> ExecutionResult:
         """Run `code` in this session's guest; see `CodeExecutor.execute`. Raises `ClosedError` after its end."""
         prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
-        with self._turn:
+        self._turn.acquire()
+        try:
             self._check_open()
             guest = self._guest or self._open(*self._executor._acquire(self._imports, needs_place=False)[:2])
             pool, caller, waited = self._executor._acquire(None, needs_place=True)
@@ -64,6 +65,8 @@ class Session:
             finally:
                 self._let_go()
                 pool.leave(caller)
+        finally:
+            self._turn.release()
 
     async def aexecute(
         self,
@@ -77,7 +80,7 @@ class Session:
     ) -> ExecutionResult:
         """`execute` for event loops. Cancelling it ends the session."""
         prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
-        await self._aturn()
+        await self._turn.aacquire()
         try:
             self._check_open()
             guest = self._guest
@@ -100,7 +103,7 @@ class Session:
     def close(self) -> None:
         """End the guest and everything in it. A call that runs in it ends with an error."""
         self._end("the session is closed")
-        if self._turn.acquire(blocking=False):  # else the call under way lets go of the guest: it still reads from it
+        if self._turn.try_acquire():  # else the call under way lets go of the guest: it still reads from it
             try:
                 self._let_go()
             finally:
@@ -122,10 +125,13 @@ class Session:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()  # nobody can run anything in it any more
+
     def forked(self) -> None:
         """In a forked child: the guest belongs to the parent."""
         self._ended = "the session belongs to the process that this one was forked from"
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._guest = None
 
     def _prepare(self, job: Job) -> Prepared:
@@ -166,12 +172,6 @@ class Session:
         guest, self._guest = self._guest, None
         if guest is not None and self._pool is not None:
             self._pool.discard(guest)
-
-    async def _aturn(self) -> None:
-        import asyncio
-
-        while not self._turn.acquire(blocking=False):
-            await asyncio.sleep(0.001)
 
 
 def _cpu_so_far(guest: Guest) -> float:

@@ -24,7 +24,7 @@ _LENGTH: Final = struct.Struct("<I")
 _LARGE: Final = 1 << 12
 _LINE: Final = 64  # bytes of a cache line: arrays that begin on one are used where they lie
 _GUEST: Final = "dspex.languages.guests.python"
-_ZYGOTE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_sandbox", "zygote.py")
+_LAUNCH: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_sandbox", "launch.py")
 _SYSTEM: Final = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 _PROGRAMS: Final = ("/usr/bin", "/bin")
 # One thread in the zygote, for only one survives a fork; and in guests, which share the cores with their siblings.
@@ -60,7 +60,7 @@ class Python:
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
         writable = ["/dev/null", "/dev/zero", "/dev/full", *(m.target for m in binds if m.writable)]
         return Plan(
-            argv=(sys.executable, "-I", "-S", "-X", "utf8", _ZYGOTE),
+            argv=(sys.executable, "-I", "-S", "-X", "utf8", _LAUNCH),
             guest=_GUEST,
             tree=tree,
             readable=tuple(readable),

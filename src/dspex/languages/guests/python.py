@@ -26,7 +26,7 @@ import struct
 import sys
 import traceback
 import types
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard, TypeVar
 
 from . import python_check, python_values
 
@@ -40,6 +40,8 @@ _ENOSPC, _EDQUOT, _EFBIG, _EAGAIN = 28, 122, 27, 11
 # Let go when memory runs out, so that the error can still be told. Made in the zygote: a guest would have to touch it.
 _BALLAST: Final = bytearray(1 << 18)
 
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 _guest: Guest  # made by `prepare`, in the zygote
 
@@ -173,7 +175,7 @@ class Guest:
         except python_values.TooLarge:
             envelope["error"] = _plain("value_limit", "ValueError", f"the value takes more than {self._limit:,} bytes")
         except BaseException as error:
-            if isinstance(error, MemoryError):
+            if _is(error, MemoryError):
                 _BALLAST.clear()
             envelope["error"] = _explain(error)
         _flush()
@@ -207,9 +209,9 @@ class Guest:
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
         try:
             tree = ast.parse(code, filename)
+        except SyntaxError as error:
+            raise error.with_traceback(None)  # from here, which is what tells it from one of the program's making
         except (ValueError, MemoryError, RecursionError, OverflowError) as error:
-            if isinstance(error, SyntaxError):
-                raise
             raise SyntaxError(str(error) or "the program is too deeply nested to be parsed") from None
         if violation := python_check.first_violation(tree, self._modules, self._calls):
             raise _Forbidden(violation)
@@ -333,16 +335,22 @@ def _plain(kind: str, name: str, message: str, line: int | None = None, trace: s
 
 def _explain(error: BaseException) -> dict[str, Any]:
     try:
-        if isinstance(error, _Forbidden):
+        if _is(error, _Forbidden):
             violation = error.args[0]
             return _plain("policy", "PolicyViolation", violation.message, violation.line)
         name = python_values.type_name(error)
-        if isinstance(error, SyntaxError) and _is_own_syntax(error):
+        if _is(error, SyntaxError) and _is_own_syntax(error):
             trace = "".join(traceback.format_exception_only(error))
             return _plain("syntax", type(error).__name__, error.msg or str(error), error.lineno, trace)
         return _plain(_kind(error), name, _message(error), _line(error), _trace(error))
     except BaseException as failure:
-        return _plain(_kind(error), type(error).__name__, f"the error could not be described: {type(failure).__name__}")
+        reason = f"the error could not be described: {python_values.type_name(failure)}"
+        return _plain("runtime", python_values.type_name(error), reason)
+
+
+def _is(error: BaseException, kind: type[_Error]) -> TypeGuard[_Error]:
+    """`isinstance` by the true class: what an error says of its own class may be hostile."""
+    return issubclass(type(error), kind)
 
 
 def _is_own_syntax(error: SyntaxError) -> bool:
@@ -354,27 +362,27 @@ def _is_own_syntax(error: SyntaxError) -> bool:
 
 
 def _kind(error: BaseException) -> str:
-    if isinstance(error, Deadline):
+    if _is(error, Deadline):
         return "timeout"
-    if isinstance(error, CpuLimit):
+    if _is(error, CpuLimit):
         return "cpu_limit"
-    if isinstance(error, MemoryError):
+    if _is(error, MemoryError):
         return "memory_limit"
-    if isinstance(error, OSError) and error.errno in (_ENOSPC, _EDQUOT, _EFBIG):
+    if _is(error, OSError) and error.errno in (_ENOSPC, _EDQUOT, _EFBIG):
         return "disk_limit"
-    if isinstance(error, BlockingIOError) and error.errno == _EAGAIN:
+    if _is(error, BlockingIOError) and error.errno == _EAGAIN:
         return "process_limit"
-    if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
+    if _is(error, RuntimeError) and error.args == ("can't start new thread",):
         return "process_limit"
     return "runtime"
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, Deadline):
+    if _is(error, Deadline):
         return "the program ran longer than its wall time limit"
-    if isinstance(error, CpuLimit):
+    if _is(error, CpuLimit):
         return "the program used more CPU time than its limit"
-    if isinstance(error, MemoryError) and not error.args:
+    if _is(error, MemoryError) and not error.args:
         return "the program needed more memory than its limit"
     return str(error)[:10_000]
 
@@ -397,7 +405,7 @@ def _line(error: BaseException) -> int | None:
 
 
 def _trace(error: BaseException) -> str:
-    if isinstance(error, (Deadline, CpuLimit)):
+    if _is(error, Deadline) or _is(error, CpuLimit):
         text = "".join(traceback.format_list(_without_ours(_frames(error))))
         return f"Traceback (most recent call last):\n{text}{_message(error)}\n"
     frames = _frames(error)
