@@ -1,84 +1,123 @@
-"""The commands that are not in such a hurry, and the help of them all."""
+"""The commands and their options as Typer knows them: help, and the reading of arguments that are not plain."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dspex import __version__
-from dspex.errors import DspexError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
-    help="The primitives layer for LLM programs: run untrusted code, judge generated programs.",
-    no_args_is_help=True,
+    help="Run untrusted, model-written programs in a sandbox of the kernel, and judge whole files of them.",
+    epilog="Exit status: 0 fine, 1 the program failed, 2 the engine or the usage failed.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-_As_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of a program, as 256MB or 1GiB.")]
+_Policy = Annotated[str | None, typer.Option(metavar="FILE", help="A policy, TOML or JSON, with tables policy and limits.")]
+_Timeout = Annotated[str | None, typer.Option(metavar="SECONDS", help="Wall time of a program; also 250ms, 1m.")]
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _dspex(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     if version:
         print(f"dspex {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
-@app.command(
-    "run",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    help="Run a program: a FILE, -c CODE, or - for standard input.",
-)
-def _run(context: typer.Context) -> None:
+@app.command("run")
+def _run(
+    file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="The program; - is standard input.")] = None,
+    *,
+    code: Annotated[str | None, typer.Option("-c", "--code", metavar="CODE", help="The program itself.")] = None,
+    var: Annotated[list[str] | None, typer.Option(metavar="NAME=JSON", help="A variable; may be repeated.")] = None,
+    timeout: _Timeout = None,
+    memory: _Memory = None,
+    policy: _Policy = None,
+    as_json: _Json = False,
+) -> None:
+    """Run a program in a fresh sandbox.
+
+    Its output goes to stdout and stderr; the value of its last expression follows, if it is not None.
+    """
     from dspex._cli.run import run
 
-    sys.exit(run(context.args))
+    _leave(lambda: run(file, code=code, var=var or (), timeout=timeout, memory=memory, policy=policy, as_json=as_json))
 
 
-@app.command("repl", help="A session at the terminal: names persist, every line runs in the sandbox.")
-def _repl(
-    policy: Annotated[Path | None, typer.Option(help="A policy file, TOML or JSON.")] = None,
-) -> None:
+@app.command("repl")
+def _repl(timeout: _Timeout = None, memory: _Memory = None, policy: _Policy = None) -> None:
+    """Talk to a session: names persist, and everything runs in the sandbox."""
     from dspex._cli.repl import repl
 
-    _leave(repl, policy)
+    _leave(lambda: repl(timeout=timeout, memory=memory, policy=policy))
 
 
-@app.command("doctor", help="What this host can enforce, what is missing, and what mends it.")
-def _doctor(as_json: _As_JSON = False) -> None:
+@app.command("eval")
+def _eval(
+    samples: Annotated[
+        str | None, typer.Argument(metavar="[SAMPLES]", help="JSON lines with task_id and completion; gzip too.")
+    ] = None,
+    *,
+    problems: Annotated[
+        str | None, typer.Option(metavar="FILE", help="JSON lines of problems in HumanEval's format; gzip too.")
+    ] = None,
+    k: Annotated[str, typer.Option("-k", metavar="K,K", help="Which pass@k to estimate.")] = "1,10,100",
+    canonical: Annotated[bool, typer.Option("--canonical", help="Judge the reference solutions instead.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="SECONDS", help="Wall time of each program.")] = "3.0",
+    memory: _Memory = None,
+    policy: _Policy = None,
+    jobs: Annotated[str | None, typer.Option(metavar="N", help="Programs at once; the cores.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Results; SAMPLES_results.jsonl.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where a call was stopped.")] = True,
+    ignore_incomplete: Annotated[
+        bool, typer.Option("--ignore-incomplete", help="Judge although some problems have no sample.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Judge generated programs in HumanEval's file formats, and estimate pass@k."""
+    from dspex._cli.evaluate import evaluate
+
+    _leave(
+        lambda: evaluate(
+            samples,
+            problems=problems,
+            k=k,
+            canonical=canonical,
+            timeout=timeout,
+            memory=memory,
+            policy=policy,
+            jobs=jobs,
+            out=out,
+            resume=resume,
+            ignore_incomplete=ignore_incomplete,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command("doctor")
+def _doctor(as_json: _Json = False) -> None:
+    """Show what this host can enforce, what is missing, and what mends it."""
     from dspex._cli.doctor import doctor
 
-    _leave(doctor, as_json)
+    _leave(lambda: doctor(as_json=as_json))
 
 
-@app.command("eval", help="Judge generated programs in HumanEval's file formats.")
-def _evaluate(
-    samples: Annotated[Path | None, typer.Argument(help="JSON lines with task_id and completion.")] = None,
-    problems: Annotated[Path | None, typer.Option("--problems", help="JSON lines of problems, plain or gzip.")] = None,
-    k: Annotated[str, typer.Option("-k", help="Which pass@k to estimate.")] = "1,10,100",
-    canonical: Annotated[bool, typer.Option(help="Judge the reference solutions instead.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for each program.")] = 3.0,
-    jobs: Annotated[int | None, typer.Option(help="Programs at once; default: the cores.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The results file; default: SAMPLES_results.jsonl.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on where an earlier call stopped.")] = True,
-    as_json: _As_JSON = False,
-) -> None:
-    from dspex._cli.evaluate import Request, evaluate
-
-    request = Request(samples, problems, k, canonical, timeout, jobs, out, resume, as_json)
-    _leave(evaluate, request)
-
-
-def _leave(command: Any, *arguments: Any) -> None:
+def _leave(command: Callable[[], int]) -> None:
     try:
-        status = command(*arguments)
-    except DspexError as error:
-        sys.stderr.write(f"dspex: {error}\n")
-        status = 2
-    except KeyboardInterrupt:
-        sys.stderr.write("dspex: interrupted\n")
-        status = 2
-    sys.exit(status)
+        status = command()
+    except KeyboardInterrupt:  # Typer would make it 1, which is for programs that failed
+        status = 130
+    raise typer.Exit(status)

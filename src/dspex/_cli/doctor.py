@@ -1,38 +1,86 @@
-"""`dspex doctor`: what this host can enforce, as a table."""
+"""`dspex doctor`: what this host can enforce, what is missing, and the command that mends it."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import sys
+from typing import TYPE_CHECKING, Any
 
-from dspex._kernel.probe import probe
+from dspex._kernel.probe import Finding, probe
+from dspex.errors import SandboxError
+
+if TYPE_CHECKING:
+    from dspex._kernel.probe import HostFeatures
 
 
-def doctor(as_json: bool) -> int:
-    """Print the findings; 0 when the minimum level of isolation holds, 2 when it does not."""
-    features = probe()
-    level = features.level()
+def doctor(*, as_json: bool = False) -> int:
+    """Show the findings; 0 when programs can be run here, 2 when not. Raises `SandboxError` when it cannot look."""
+    try:
+        features = probe()
+    except OSError as error:
+        raise SandboxError(f"the host cannot be examined: {error}") from error
+    findings = [*features.findings(), _tried(features.level())]
+    ok = features.level() is not None and findings[-1].ok
     if as_json:
-        findings = [asdict(finding) for finding in features.findings()]
-        print(json.dumps({"level": level, "findings": findings}, indent=2))
+        import json
+
+        print(json.dumps(_plain(features, findings, ok), indent=2))
     else:
-        _show(features.findings(), level)
-    return 0 if level else 2
+        _show(features, findings)
+    return 0 if ok else 2
 
 
-def _show(findings: object, level: str | None) -> None:
+def _tried(level: str | None) -> Finding:
+    """The proof: a program that runs. What was found before only says that it should."""
+    if level is None:
+        return Finding("a program", False, "not tried: no level of isolation can be had here")
+    from dspex import CodeExecutor
+
+    try:
+        with CodeExecutor(max_concurrency=1) as executor:
+            executor.execute("1 + 1")
+            result = executor.execute("1 + 1")
+    except SandboxError as error:
+        return Finding("a program", False, str(error), "\n".join(getattr(error, "mend", ())))
+    if result.value != 2:
+        return Finding("a program", False, f"1 + 1 gave {result!r}")
+    return Finding("a program", True, f"ran at level {result.isolation.level} in {result.usage.wall * 1000:.1f} ms")
+
+
+def _plain(features: HostFeatures, findings: list[Finding], ok: bool) -> dict[str, Any]:
+    return {
+        "ok": ok,
+        "level": features.level(),
+        "kernel": features.kernel,
+        "machine": features.machine,
+        "python": features.python,
+        "root": features.is_root,
+        "container": features.in_container,
+        "findings": [{"name": f.name, "ok": f.ok, "detail": f.detail, "mend": f.mend} for f in findings],
+    }
+
+
+def _show(features: HostFeatures, findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title="What this host can enforce")
-    for heading in ("feature", "", "found", "to mend it"):
+    place = "in a container" if features.in_container else "on the host"
+    user = "root" if features.is_root else "an ordinary user"
+    title = f"Linux {features.kernel}, {features.machine}, Python {features.python}, as {user}, {place}"
+    table = Table(title=title, title_justify="left")
+    for heading in ("feature", "works", "what was found"):
         table.add_column(heading, overflow="fold")
-    for finding in findings:  # type: ignore[attr-defined]
-        mark = "[green]yes[/]" if finding.ok else "[red]no[/]"
-        table.add_row(finding.name, mark, finding.detail, "" if finding.ok else finding.mend)
+    for finding in findings:
+        mark = Text("yes", "green") if finding.ok else Text("no", "bold red")
+        table.add_row(Text(finding.name), mark, Text(finding.detail))
     console = Console()
     console.print(table)
-    if level:
-        console.print(f"Programs run at isolation level [bold]{level}[/].")
-    else:
-        console.print("[red]No level of isolation can be had here[/]; dspex refuses to run programs.")
+    for finding in findings:
+        if finding.mend and not finding.ok:  # outside of the table, where a command can be copied whole
+            sys.stdout.flush()
+            console.print(Text.assemble(("to mend ", "bold"), f"{finding.name}: {finding.mend}"), soft_wrap=True)
+    level = features.level()
+    verdict = (
+        f"Programs run at isolation level {level}." if level else "No level of isolation can be had: dspex refuses."
+    )
+    console.print(Text(verdict, "bold green" if level else "bold red"), soft_wrap=True)

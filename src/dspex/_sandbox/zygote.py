@@ -47,6 +47,7 @@ EXIT = struct.Struct("<QidQ")
 _SCM_RIGHTS = struct.Struct("4i")
 _MAX_MESSAGE = 1 << 20
 _OVERFLOW_ID = 65534
+_IDLE = 20  # milliseconds without a request
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS)
 
 
@@ -226,12 +227,25 @@ class Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._reaped, select.POLLIN)
         control = self._control.fileno()
+        later = list(reversed(self._guest.COMMON))
         while True:
-            for descriptor, _ in poll.poll():
+            events = poll.poll(_IDLE if later else None)
+            for descriptor, _ in events:
                 if descriptor == control:
                     self._obey()
                 else:
                     self._reap()
+            if later and not events:
+                self._import_later(later)
+
+    def _import_later(self, names: list[str]) -> None:
+        """Nobody wants anything: import one more of what programs often import."""
+        try:
+            importlib.import_module(names.pop())
+        except ImportError:
+            names.clear()  # level landlock, and the library lies where nobody may enter: guests will say so themselves
+        gc.freeze()
+        self._walls = self._walls._replace(heap=self._charter["limits"]["heap"] + _address_space())
 
     def _preload(self) -> ModuleType:
         """Import what guests shall find imported, and leave nothing of dspex that a program could import."""

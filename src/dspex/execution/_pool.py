@@ -17,6 +17,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dspex._kernel import landlock, resources
@@ -110,6 +111,7 @@ class Pool:
         self._deaths = threading.Condition(self._lock)
         self._lanes: dict[tuple[str, ...], Staffed] = {}
         self._watched: dict[int, Watch] = {}
+        self.forsaken: deque[Guest] = deque()  # of sessions that nobody refers to any more
         self.flights: set[Flight] = set()  # the `map`s under way
         self._serial = 0
         self._closed = False
@@ -442,6 +444,11 @@ class Pool:
                 self._clear(lane)
                 del self._lanes[lane.imports]
         self._wake(served)
+        self._bury_forsaken()
+
+    def _bury_forsaken(self) -> None:
+        while self.forsaken:
+            self.discard(self.forsaken.pop())
 
     def _unneeded(self, now: float) -> list[Staffed]:
         """Lanes with preloads that nobody uses: those idle for long, or else the oldest beyond the number allowed."""
@@ -459,6 +466,7 @@ class Pool:
                 failed += self._line.fail(lane, error)
                 self._clear(lane)
             self._lanes.clear()
+        self._bury_forsaken()
         self._waker.close()
         self._alarm.close()
         self._wake(failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, final
 
 from dspex._kernel import resources
@@ -37,6 +38,7 @@ class Session:
         self._guest: Guest | None = None
         self._pool: Pool | None = None
         self._ended = ""
+        self._guard = threading.Lock()  # so that nobody signals a guest whose descriptors are being closed
 
     def execute(
         self,
@@ -63,9 +65,9 @@ class Session:
                 self._end("a call was broken off")
                 raise
             finally:
-                self._let_go()
                 pool.leave(caller)
         finally:
+            self._let_go()
             self._turn.release()
 
     async def aexecute(
@@ -95,9 +97,9 @@ class Session:
                 self._end("a call was broken off")
                 raise
             finally:
-                self._let_go()
                 pool.leave(caller)
         finally:
+            self._let_go()
             self._turn.release()
 
     def close(self) -> None:
@@ -126,12 +128,15 @@ class Session:
         self.close()
 
     def __del__(self) -> None:
-        self.close()  # nobody can run anything in it any more
+        guest, pool = self._guest, self._pool
+        if guest is not None and pool is not None:  # may be called anywhere, so it takes no lock
+            guest.kill()
+            pool.forsaken.append(guest)
 
     def forked(self) -> None:
         """In a forked child: the guest belongs to the parent."""
         self._ended = "the session belongs to the process that this one was forked from"
-        self._turn = Turn()
+        self._turn, self._guard = Turn(), threading.Lock()
         self._guest = None
 
     def _prepare(self, job: Job) -> Prepared:
@@ -161,15 +166,16 @@ class Session:
 
     def _end(self, why: str) -> None:
         self._ended = self._ended or why
-        guest = self._guest
-        if guest is not None:
-            guest.kill()
+        with self._guard:
+            if self._guest is not None:
+                self._guest.kill()
 
     def _let_go(self) -> None:
         """Close the guest's descriptors once the session has ended; only for whoever has the turn."""
         if not self._ended:
             return
-        guest, self._guest = self._guest, None
+        with self._guard:
+            guest, self._guest = self._guest, None
         if guest is not None and self._pool is not None:
             self._pool.discard(guest)
 

@@ -46,6 +46,13 @@ _Error = TypeVar("_Error", bound=BaseException)
 _guest: Guest  # made by `prepare`, in the zygote
 
 
+# What programs import most. The zygote imports it when it has nothing else to do, so that guests find it done.
+COMMON: Final = (
+    *("dataclasses", "decimal", "fractions", "statistics", "heapq", "bisect", "string", "textwrap", "copy", "uuid"),
+    *("hashlib", "base64", "csv", "inspect", "abc", "contextlib", "calendar", "zoneinfo", "asyncio"),
+)
+
+
 class Deadline(BaseException):
     """The soft deadline has passed. Not an `Exception`, so that a program's own handlers let it through."""
 

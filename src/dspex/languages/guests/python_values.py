@@ -11,7 +11,6 @@ text. What comes in is a pickle whose only global is `_rebuild`.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 import io
@@ -328,7 +327,9 @@ def _enum(value: Any) -> tuple[str, Any]:
 
 
 def _dataclass(value: Any) -> tuple[str, Any]:
-    return "", {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    from dataclasses import fields  # whoever has made a dataclass has paid for this import
+
+    return "", {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _missing(_: Any) -> tuple[str, Any]:

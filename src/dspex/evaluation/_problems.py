@@ -1,0 +1,49 @@
+"""Problems: what a sample has to solve, and the program that shows whether it does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import NamedTuple
+
+from dspex.errors import UsageError
+from dspex.evaluation._lines import read_lines
+
+_FIELDS = ("task_id", "prompt", "entry_point", "test")
+_SOLUTION = "canonical_solution"
+
+
+class Problem(NamedTuple):
+    """One task: a prompt to be completed, the function that it defines, its test, and a right completion if known."""
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    test: str
+    canonical_solution: str | None = None
+
+    def program(self, completion: str) -> str:
+        """The completed prompt, its test, and the call of the test."""
+        return f"{self.prompt}{completion}\n{self.test}\ncheck({self.entry_point})"
+
+
+class Problems(NamedTuple):
+    """The problems of a file by task, in the file's order, and the SHA-256 of its content in hexadecimal."""
+
+    by_task: dict[str, Problem]
+    digest: str
+
+
+def read_problems(path: str | os.PathLike[str]) -> Problems:
+    """All problems of a file. Raises `UsageError` that names the file and line."""
+    digest = hashlib.sha256()
+    by_task: dict[str, Problem] = {}
+    for line in read_lines(path, digest):
+        solution = line.texts(_SOLUTION) if line.fields.get(_SOLUTION) is not None else ()
+        problem = Problem(*line.texts(*_FIELDS), *solution)
+        if problem.task_id in by_task:
+            raise UsageError(f"{line.place}: the task {problem.task_id!r} is in this file twice")
+        by_task[problem.task_id] = problem
+    if not by_task:
+        raise UsageError(f"{os.fspath(path)}: there is no problem in this file")
+    return Problems(by_task, digest.hexdigest())
