@@ -64,7 +64,7 @@ class ProgramError(DspexError):
     """
 
     def __init__(
-        self, message: str, *, kind: str, type: str = "", line: int | None = None, traceback: str = ""
+        self, message: str, *, kind: str = "", type: str = "", line: int | None = None, traceback: str = ""
     ) -> None:
         super().__init__(message)
         self.kind = kind

@@ -1,7 +1,6 @@
 import json
 
 from command import dspex
-
 from dspex._kernel.probe import probe
 
 

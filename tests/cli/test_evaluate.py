@@ -7,8 +7,8 @@ import subprocess
 import time
 
 import pytest
-from command import DSPEX, ENVIRONMENT, PROBLEMS, SAMPLES, dspex
 
+from command import DSPEX, ENVIRONMENT, PROBLEMS, SAMPLES, dspex
 from dspex.evaluation import read_problems
 
 

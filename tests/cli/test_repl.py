@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+
 from command import DSPEX, ENVIRONMENT, dspex
 
 _SPAWN = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
@@ -26,15 +27,30 @@ class Terminal:
             env=environment,
             bufsize=0,
         )
+        self.unread = b""
 
     def expect(self, text):
-        """Read until the terminal shows this."""
-        seen, deadline = b"", time.monotonic() + 60
-        while text.encode() not in seen:
+        """Read until the terminal shows this, and no further."""
+        assert self._shows(text, 60), f"{text!r} did not come, but {self.unread!r}"
+
+    def interrupt(self, text):
+        """Press Ctrl-C until the terminal shows this: one between two steps of readline is only seen with the next."""
+        for _ in range(20):
+            self.type("\x03")
+            if self._shows(text, 3):
+                return
+        pytest.fail(f"{text!r} did not come, but {self.unread!r}")
+
+    def _shows(self, text, seconds):
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.unread:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
             data = os.read(self.process.stdout.fileno(), 4096) if ready else b""
-            assert data, f"{text!r} did not come, but {seen!r}"
-            seen += data
+            if not data:
+                return False
+            self.unread += data
+        self.unread = self.unread.partition(text.encode())[2]
+        return True
 
     def type(self, text):
         """Press these keys."""
@@ -111,15 +127,17 @@ def test_at_a_terminal(terminal, tmp_path):
     terminal.type("x\n")
     terminal.expect("42")
     terminal.expect(">>> ")
-    terminal.type("forget this\x03")
-    terminal.expect(">>> ")
+    terminal.type("forget this")
+    terminal.expect("forget this")
+    terminal.interrupt(">>> ")
     terminal.type("x + 1\n")
     terminal.expect("43")
     terminal.expect(">>> ")
-    terminal.type("while True: print('busy') or __import__('time').sleep(9)\n\n")
-    time.sleep(1)  # until it runs; were it not to run yet, Ctrl-C would come to the prompt
-    terminal.type("\x03")
-    terminal.expect("interrupted; the session ended")
+    terminal.type("while True: pass\n")
+    terminal.expect("... ")
+    terminal.type("\n")
+    time.sleep(1)  # for it to run
+    terminal.interrupt("interrupted; the session ended")
     terminal.expect(">>> ")
     terminal.type("'x' in globals()\n")
     terminal.expect("False")

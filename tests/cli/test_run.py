@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from command import EXAMPLES, dspex
 
 
@@ -94,7 +95,7 @@ def test_variables_are_json():
         (("--var", "n=1", "--var", "n=2", "-c", "1"), "given twice"),
         (("--var", "class=1", "-c", "1"), "'class' is a keyword"),
         (("--timeout", "soon", "-c", "1"), "--timeout: 'soon' is not understood"),
-        (("--timeout", "0", "-c", "1"), "--timeout: 0"),
+        (("--timeout", "0", "-c", "1"), "--timeout: '0' is out of range"),
         (("--memory", "1", "-c", "1"), "memory: '1' is out of range"),
         (("--policy", "missing.toml", "-c", "1"), "missing.toml"),
         (("--nonsense", "-c", "1"), "--nonsense"),

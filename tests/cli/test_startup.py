@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import typer
-from command import ENVIRONMENT, PROBLEMS, dspex
 
+from command import ENVIRONMENT, PROBLEMS, dspex
 from dspex import __version__
 from dspex._cli import _fast
 from dspex._cli.app import app
@@ -15,28 +15,19 @@ _SLOW = {
     *("argparse", "asyncio", "click", "concurrent.futures", "dataclasses", "importlib.metadata", "inspect", "logging"),
     *("msgspec", "numpy", "opentelemetry", "pathlib", "rich", "subprocess", "typer"),
 }
-_PROGRAM = """
-import sys
-sys.argv = ["dspex", *sys.argv[1:]]
-from dspex._cli import main
-try:
-    main()
-except SystemExit as leave:
-    assert not leave.code, leave.code
-print("LOADED", *sys.modules)
-"""
 
 
 def _loaded(*arguments):
-    command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
+    command = [sys.executable, "-X", "importtime", "-c", "from dspex._cli import main; main()", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=True)
-    return set(done.stdout.splitlines()[-1].split()[1:])
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
 
 
 def test_run_loads_nothing_slow():
     """`dspex run` imports no library for command lines, terminals, event loops or telemetry."""
     loaded = _loaded("run", "-c", "1+1")
-    assert "dspex.execution._executor" in loaded
+    assert "dspex.execution._pool" in loaded
     assert not _SLOW & loaded
     assert not {name for name in loaded if name.startswith("dspex.evaluation")}
 

@@ -4,15 +4,16 @@ import asyncio
 import concurrent.futures
 import os
 import pathlib
+import select
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-import leftovers
 import pytest
 
+import leftovers
 from dspex import CodeExecutor, ResourceLimits, SecurityPolicy, languages
 from dspex.errors import (
     ClosedError,
@@ -84,7 +85,9 @@ def test_pickle_and_classes_of_the_program_work(executor):
 # --- Variables --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", "1a", "a b", "a.b", "class", "None", "é́-", "a\n", "__builtins__", "__name__", 3, None])
+@pytest.mark.parametrize(
+    "name", ["", "1a", "a b", "a.b", "class", "None", "é́-", "a\n", "__builtins__", "__name__", 3, None]
+)
 def test_variable_name_that_cannot_be_a_name_is_refused(executor, name):
     """A name that is no identifier, is a keyword or would hide the engine is refused with an error that names it."""
     with pytest.raises(VariableError, match="variable"):
@@ -193,7 +196,12 @@ def test_exception_is_told_as_its_author_sees_it(executor):
     """Kind, class, message, line and traceback are the program's own; nothing of the engine is in them."""
     result = executor.execute("def f(x):\n    return 1 / x\n\nprint('before')\nf(0)")
     error = result.error
-    assert (error.kind, error.type, error.message, error.line) == ("runtime", "ZeroDivisionError", "division by zero", 2)
+    assert (error.kind, error.type, error.message, error.line) == (
+        "runtime",
+        "ZeroDivisionError",
+        "division by zero",
+        2,
+    )
     assert "line 5" in error.traceback
     assert "return 1 / x" in error.traceback
     assert "python.py" not in error.traceback
@@ -207,7 +215,8 @@ def test_line_is_the_programs_own_where_the_standard_library_raises(executor):
 
 
 @pytest.mark.parametrize(
-    ("code", "line"), [("x = 1\ny = (", 2), ("def f(:\n  pass", 1), ("a\n  b", 2), ("1 +", 1), ("return 5", 1), ("x = '", 1)]
+    ("code", "line"),
+    [("x = 1\ny = (", 2), ("def f(:\n  pass", 1), ("a\n  b", 2), ("1 +", 1), ("return 5", 1), ("x = '", 1)],
 )
 def test_syntax_error_names_its_line(executor, code, line):
     """A program that cannot be compiled fails with kind syntax and its line."""
@@ -223,11 +232,8 @@ def test_text_that_no_compiler_takes_is_a_syntax_error(executor, code):
 
 
 def test_code_with_lone_surrogates_ends_in_an_error_of_the_program(executor):
-    """Code that is no Unicode text is refused or fails, and the next call works."""
-    try:
-        assert executor.execute("'\ud800'").error.kind == "syntax"
-    except UsageError as error:
-        assert "code" in str(error)
+    """Code that is no Unicode text is told as a syntax error, and the next call works."""
+    assert executor.execute("'\ud800'").error.kind == "syntax"
     assert executor.execute("1").value == 1
 
 
@@ -296,7 +302,9 @@ def test_deep_recursion_is_an_error(executor):
 
 def test_output_of_both_streams_is_kept_apart(executor):
     """stdout and stderr come back apart, also what was written to the descriptors themselves."""
-    result = executor.execute("import os, sys\nprint('a')\nprint('b', file=sys.stderr)\nos.write(1, b'c')\nos.write(2, b'd')")
+    result = executor.execute(
+        "import os, sys\nprint('a')\nprint('b', file=sys.stderr)\nos.write(1, b'c')\nos.write(2, b'd')"
+    )
     assert (result.stdout, result.stderr) == ("a\nc", "b\nd")
 
 
@@ -306,7 +314,9 @@ def test_output_that_is_no_text_is_replaced(executor):
     assert result.stdout == "\\ud800\ufffd"
 
 
-@pytest.mark.parametrize("code", ["import time\ntime.sleep(60)", C_LOOP, "import os\nos._exit(3)", "import os\nos.abort()"])
+@pytest.mark.parametrize(
+    "code", ["import time\ntime.sleep(60)", C_LOOP, "import os\nos._exit(3)", "import os\nos.abort()"]
+)
 def test_output_before_a_kill_is_kept(executor, code):
     """What was printed before the program was killed or ended itself is in the result."""
     result = executor.execute("print('so far', flush=True)\n" + code, timeout=0.3)
@@ -505,9 +515,9 @@ def test_missing_path_of_a_policy_is_refused_at_once(tmp_path):
 
 def test_package_that_is_not_installed_is_refused():
     """A policy that names a package nobody installed is refused with the package's name."""
-    with CodeExecutor(policy=SecurityPolicy(packages=("no_such_package_x",))) as executor:
-        with pytest.raises(PolicyError, match="no_such_package_x"):
-            executor.execute("1")
+    policy = SecurityPolicy(packages=("no_such_package_x",))
+    with CodeExecutor(policy=policy) as executor, pytest.raises(PolicyError, match="no_such_package_x"):
+        executor.execute("1")
 
 
 # --- Many at once -----------------------------------------------------------------------------------------------------------
@@ -657,8 +667,8 @@ def test_cancelled_await_frees_its_place_and_kills_its_guest():
             return await asyncio.wait_for(executor.aexecute("8"), 10)
 
         assert asyncio.run(everything()).value == 8
-        spinning = "import os\nlen([p for p in os.listdir('/proc') if p.isdigit()])"
-        assert executor.execute(spinning).value <= 1
+        lane = executor.pool()._lanes[()]
+        assert leftovers.becomes_true(lambda: len(lane.alive) == len(lane.ready))
 
 
 def test_cancelled_while_waiting_gives_up_the_turn():
@@ -730,9 +740,12 @@ def _in_fork(work):
             os._exit(0)
         except BaseException:
             os._exit(1)
-    ended = []
-    if leftovers.becomes_true(lambda: ended or (lambda w: w[0] and ended.append(w[1]))(os.waitpid(pid, os.WNOHANG)), 30):
-        return os.waitstatus_to_exitcode(ended[0])
+    pidfd = os.pidfd_open(pid)
+    try:
+        if select.select([pidfd], [], [], 30)[0]:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(pidfd)
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     return None
@@ -801,7 +814,9 @@ def test_multiprocessing_workers_run_programs(method, tmp_path):
     )
     source = str(pathlib.Path(languages.__file__).parents[2])
     command = [sys.executable, "-W", "ignore", str(script)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": source})
+    ran = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": source}
+    )
     assert ran.stdout.split("\n")[:3] == ["1", "[0, 1, 4, 9, 16, 25]", "49"], ran.stderr
 
 
@@ -814,7 +829,12 @@ def test_closed_executor_refuses_clearly():
     executor.execute("1")
     executor.close()
     executor.close()
-    for call in (executor.execute, executor.submit, lambda code: list(executor.map([code])), executor.session().execute):
+    for call in (
+        executor.execute,
+        executor.submit,
+        lambda code: list(executor.map([code])),
+        executor.session().execute,
+    ):
         with pytest.raises(ClosedError, match="closed"):
             call("1")
     with pytest.raises(ClosedError, match="closed"):
@@ -872,7 +892,6 @@ def open_directory():
         yield path
 
 
-@pytest.mark.parametrize("level", ["namespaces", "landlock"])
 def test_nothing_is_left_after_close(level, open_directory, monkeypatch):
     """After `close` there is no process, descriptor, thread, mount or temporary directory more than before."""
     monkeypatch.setattr("tempfile.tempdir", open_directory)
@@ -898,7 +917,6 @@ def test_nothing_is_left_after_close(level, open_directory, monkeypatch):
     assert os.listdir(open_directory) == []
 
 
-@pytest.mark.parametrize("level", ["namespaces", "landlock"])
 def test_three_hundred_runs_leave_nothing_growing(level):
     """Over 300 runs of every kind neither descriptors nor processes grow."""
     codes = ["1", "1 / 0", "bytes(1 << 19)", "import os\nos._exit(1)", "import subprocess", "print('x' * 100)"]
@@ -952,13 +970,13 @@ def test_zygote_that_never_becomes_ready_is_an_error_and_no_hang(monkeypatch, tm
 def test_process_without_free_descriptors_gets_errors_and_no_hang():
     """When the host may open no more files, calls raise SandboxError, and work again once it may."""
     code = (
-        "import os, resource\n"
+        "import resource\n"
         "from dspex import CodeExecutor\n"
         "from dspex.errors import SandboxError\n"
         "with CodeExecutor(max_concurrency=2) as executor:\n"
         "    executor.execute('1')\n"
         "    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
-        "    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')) - 1, hard))\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))\n"
         "    failed = 0\n"
         "    for _ in range(20):\n"
         "        try:\n"
@@ -975,7 +993,12 @@ def test_process_without_free_descriptors_gets_errors_and_no_hang():
     )
     source = str(pathlib.Path(languages.__file__).parents[2])
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": source}
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": source},
     )
     assert ran.stdout == "True 3\n", ran.stderr
     assert "Traceback" not in ran.stderr
@@ -993,7 +1016,12 @@ def test_host_that_exits_without_close_leaves_nothing(tmp_path):
     )
     source = str(pathlib.Path(languages.__file__).parents[2])
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": source}
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": source},
     )
     assert ran.stdout.split()
     assert leftovers.vanish([leftovers.identity(int(pid)) for pid in ran.stdout.split()])

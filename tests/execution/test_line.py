@@ -99,7 +99,10 @@ def test_shortage_counts_what_is_coming():
     assert lane.shortage(4) == 1
 
 
-ACTIONS = st.lists(st.tuples(st.sampled_from(["join", "open", "again", "arrive", "leave", "give_up", "fail"]), st.integers(0, 20)), max_size=60)
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["join", "open", "again", "arrive", "leave", "give_up", "fail"]), st.integers(0, 20)),
+    max_size=60,
+)
 
 
 @settings(max_examples=200, deadline=None)

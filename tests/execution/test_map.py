@@ -2,13 +2,12 @@
 
 import asyncio
 import itertools
-import os
 import threading
 import time
 
-import leftovers
 import pytest
 
+import leftovers
 from dspex import CodeExecutor, Job
 from dspex.errors import ClosedError, QueueFullError, UsageError, VariableError
 
@@ -71,14 +70,35 @@ def test_no_jobs_give_no_results(executor, jobs):
 
 def test_failed_programs_are_results(executor):
     """Programs that fail, die or time out are results in their place."""
-    codes = ["1", "1 / 0", "import os\nos._exit(1)", Job("while True: pass", timeout=0.2), Job("sum(range(10**15))", timeout=0.2), "6"]
+    codes = [
+        "1",
+        "1 / 0",
+        "import os\nos._exit(1)",
+        Job("while True: pass", timeout=0.2),
+        Job("sum(range(10**15))", timeout=0.2),
+        "6",
+    ]
     results = list(executor.map(codes))
-    assert [result.error and result.error.kind for result in results] == [None, "runtime", "killed", "timeout", "timeout", None]
+    assert [result.error and result.error.kind for result in results] == [
+        None,
+        "runtime",
+        "killed",
+        "timeout",
+        "timeout",
+        None,
+    ]
 
 
 def test_jobs_carry_all_arguments(executor):
     """A Job has the arguments of `execute`, and large values cross both ways."""
-    job = Job("import os\n(m.pi > 3, os.environ['A'], os.path.basename(os.getcwd()), b)", {"b": bytes(1 << 20)}, ["math as m"], {"A": "1"}, "d", 5.0)
+    job = Job(
+        "import os\n(m.pi > 3, os.environ['A'], os.path.basename(os.getcwd()), b)",
+        {"b": bytes(1 << 20)},
+        ["math as m"],
+        {"A": "1"},
+        "d",
+        5.0,
+    )
     assert [r.value for r in executor.map([job] * 3)] == [(True, "1", "d", bytes(1 << 20))] * 3
 
 
@@ -99,7 +119,9 @@ def test_exception_of_the_iterable_comes_behind_the_results(executor):
         next(results)
 
 
-@pytest.mark.parametrize(("job", "error"), [(None, UsageError), (5, UsageError), (Job("1", {"class": 1}), VariableError)])
+@pytest.mark.parametrize(
+    ("job", "error"), [(None, UsageError), (5, UsageError), (Job("1", {"class": 1}), VariableError)]
+)
 def test_wrong_job_is_refused_in_its_place(executor, job, error):
     """A job that cannot be run raises when its turn comes, behind the results before it."""
     results = executor.map(["1", job, "3"], concurrency=8)
@@ -213,5 +235,3 @@ def test_map_uses_one_thread(executor):
     executor.execute("1")
     before = threading.active_count()
     assert all(threading.active_count() <= before for _ in executor.map(["1"] * 20))
-
-

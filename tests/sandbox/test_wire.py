@@ -1,5 +1,6 @@
 """The host's side of the channel takes any bytes a guest may send, and ends in an answer, a breach or a loan."""
 
+import itertools
 import json
 import os
 import struct
@@ -30,7 +31,7 @@ def borrow(size):
 def chunks_of(data, cuts):
     """`data` cut at some places."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 def exchange_of(chunks):
@@ -55,8 +56,14 @@ def exchange_of(chunks):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=6) | st.sampled_from(["~bytes", "~array", "~frame", "~int", "~dict", "~set", "~tuple"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=6) | st.sampled_from(["~bytes", "~array", "~frame", "~int", "~dict", "~set", "~tuple"]),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=12,
 )
 ENVELOPES = st.fixed_dictionaries(
@@ -66,7 +73,11 @@ ENVELOPES = st.fixed_dictionaries(
         "repr": st.text(max_size=5) | JSON,
         "error": JSON
         | st.fixed_dictionaries(
-            {"kind": st.sampled_from(["runtime", "timeout", "nonsense"]) | JSON, "type": st.text(max_size=3) | JSON, "message": st.text(max_size=3)},
+            {
+                "kind": st.sampled_from(["runtime", "timeout", "nonsense"]) | JSON,
+                "type": st.text(max_size=3) | JSON,
+                "message": st.text(max_size=3),
+            },
             optional={"traceback": st.text(max_size=3) | JSON, "line": st.integers() | JSON},
         ),
     },
@@ -80,7 +91,13 @@ FRAMES = st.one_of(
         st.integers(0, 255),
     ),
     st.builds(borrow, st.integers(0, 2**64 - 1) | st.integers(0, LIMIT)),
-    st.builds(lambda *fields: wire.HEADER.pack(wire.MAGIC, *fields), st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)),
+    st.builds(
+        lambda *fields: wire.HEADER.pack(wire.MAGIC, *fields),
+        st.integers(0, 255),
+        st.integers(0, 255),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**64 - 1),
+    ),
     st.binary(max_size=200),
 )
 CUTS = st.lists(st.integers(0, 10**6), max_size=6)

@@ -21,7 +21,9 @@ app = typer.Typer(
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of a program, as 256MB or 1GiB.")]
-_Policy = Annotated[str | None, typer.Option(metavar="FILE", help="A policy, TOML or JSON, with tables policy and limits.")]
+_Policy = Annotated[
+    str | None, typer.Option(metavar="FILE", help="A policy, TOML or JSON, with tables policy and limits.")
+]
 _Timeout = Annotated[str | None, typer.Option(metavar="SECONDS", help="Wall time of a program; also 250ms, 1m.")]
 
 

@@ -18,7 +18,7 @@ from dspex._cli._show import show
 from dspex.errors import ClosedError
 
 if TYPE_CHECKING:
-    from dspex import Session
+    from dspex import ExecutionResult, Session
 
 _BANNER = "dspex {}: all of this runs in a sandbox, and names persist. .help for help, Ctrl-D to leave.\n"
 _HELP = """\
@@ -39,9 +39,14 @@ def repl(*, policy: str | None = None, timeout: str | None = None, memory: str |
         sys.stdout.write(_BANNER.format(__version__))
     with CodeExecutor(policy=allowed, limits=limits, max_concurrency=1) as executor:
         prompt = _Prompt(executor)
-        while (source := _read()) is not None and source.strip() not in _LEAVE:
-            prompt.take(source)
-    return 0
+        while True:
+            try:
+                source = _read()
+                if source is None or source.strip() in _LEAVE:
+                    return 0
+                prompt.take(source)
+            except KeyboardInterrupt:
+                sys.stdout.write("\n")
 
 
 class _Prompt:
@@ -67,14 +72,18 @@ class _Prompt:
 
     def _run(self, source: str) -> None:
         try:
-            show(self._session.execute(source))
-        except ClosedError:  # the last program took the session with it
-            sys.stderr.write("dspex: that session ended; this is a new one, without its names\n")
-            self._renew()
-            show(self._session.execute(source))
+            show(self._execute(source))
         except KeyboardInterrupt:
             sys.stderr.write("\ndspex: interrupted; the session ended, a new one begins without its names\n")
             self._renew()
+
+    def _execute(self, source: str) -> ExecutionResult:
+        try:
+            return self._session.execute(source)
+        except ClosedError:  # the last program took the session with it
+            sys.stderr.write("dspex: that session ended; this is a new one, without its names\n")
+            self._renew()
+            return self._session.execute(source)
 
     def _renew(self) -> None:
         self._session.close()
@@ -82,7 +91,7 @@ class _Prompt:
 
 
 def _read() -> str | None:
-    """One complete input, or None at the end."""
+    """One complete input, or None at the end. Raises `KeyboardInterrupt` for Ctrl-C."""
     lines: list[str] = []
     prompts = (">>> ", "... ") if sys.stdin.isatty() else ("", "")
     while True:
@@ -90,10 +99,6 @@ def _read() -> str | None:
             lines.append(input(prompts[bool(lines)]))
         except EOFError:
             return "\n".join(lines) if lines else None
-        except KeyboardInterrupt:
-            sys.stdout.write("\n")
-            lines.clear()
-            continue
         source = "\n".join(lines)
         if not _goes_on(source):
             return source

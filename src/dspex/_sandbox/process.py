@@ -73,7 +73,7 @@ class Gone(NamedTuple):
 class Guest:
     """One confined process, and the descriptors through which the host has to do with it."""
 
-    __slots__ = ("_pid", "_status", "channel", "ended", "err", "lost", "out", "pidfd", "serial")
+    __slots__ = ("_pid", "_status", "channel", "directory", "ended", "err", "lost", "out", "pidfd", "serial")
 
     def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int) -> None:
         self.serial = serial
@@ -83,6 +83,7 @@ class Guest:
         self.err = err
         self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
         self.lost = False  # its zygote went, and will not say how it ended
+        self.directory = ""  # of the host's, where it works at level landlock
         self._pid = 0
         self._status = -1  # /proc/PID/status, open from the first time that it was asked for
 

@@ -103,9 +103,9 @@ def _difference(found: object, inputs: dict[str, Any]) -> str:
     """What is different, in words."""
     if not isinstance(found, dict):
         return "other inputs"
-    names = [name for name in inputs if found.get(name) != inputs[name]]
+    names = [name for name in {**inputs, **found} if found.get(name) != inputs.get(name)]
     digests = {"samples": "other samples", "problems": "other problems"}
-    return " and ".join(digests.get(name, f"{name} {found.get(name)}, not {inputs[name]}") for name in names)
+    return " and ".join(digests.get(name, f"{name} {found.get(name)}, not {inputs.get(name)}") for name in names)
 
 
 def _write_whole(path: str, text: str) -> None:

@@ -43,11 +43,16 @@ def read_samples(path: str | os.PathLike[str], problems: Problems, digest: Diges
 
 
 def canonical_samples(problems: Problems) -> Iterator[Sample]:
-    """The reference solution of each problem, as a sample. Raises `UsageError` for a problem without one."""
+    """The reference solution of each problem, as a sample.
+
+    Raises `UsageError` for a problem without one, before the first solution is given.
+    """
+    solutions: dict[str, str] = {}
     for task_id, problem in problems.by_task.items():
-        solution = problem.canonical_solution
-        if solution is None:
+        if problem.canonical_solution is None:
             raise UsageError(f"the problem {task_id!r} has no canonical_solution")
+        solutions[task_id] = problem.canonical_solution
+    for task_id, solution in solutions.items():
         yield Sample(task_id, solution, {"task_id": task_id, "completion": solution}, task_id)
 
 

@@ -6,7 +6,6 @@ import atexit
 import math
 import os
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, final
 
@@ -144,9 +143,7 @@ class CodeExecutor:
         timeout: float | None = None,
     ) -> Future[ExecutionResult]:
         """`execute` behind the caller's back: a future of its result. Raises `QueueFullError` at once."""
-        return self._in_background(
-            self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
-        )
+        return self._in_background(self.prepare(Job(code, variables, imports, environment, working_directory, timeout)))
 
     def map(self, jobs: Iterable[str | Job], *, concurrency: int | None = None) -> Iterator[ExecutionResult]:
         """Run many programs, at most `concurrency` at once, and yield their results in order as they come.

@@ -136,7 +136,7 @@ class Flight:
                 return False
             prepared = self._executor.prepare(job if isinstance(job, Job) else Job(job))  # type: ignore[arg-type]
             ticket.caller = self._pool.joiner(prepared.imports, needs_place=True)(self._ring)
-        except Exception as error:  # noqa: BLE001  (raised to the consumer, in its turn)
+        except Exception as error:  # raised to the consumer, in its turn
             ticket.error = error
             self._order.append(ticket)
             return False
@@ -204,7 +204,7 @@ class Flight:
             return
         try:
             ticket.outcome = run.result(self._pool.report)
-        except Exception as error:  # noqa: BLE001  (raised to the consumer, in its turn)
+        except Exception as error:  # raised to the consumer, in its turn
             ticket.error = error
         finally:
             self._release(ticket)

@@ -25,6 +25,8 @@ from dspex._sandbox import process
 from dspex.errors import ClosedError, IsolationError, SandboxError, SandboxStartError
 from dspex.execution._line import Caller, Lane, Line
 
+from dspex.execution._watch import Watch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,21 +42,9 @@ _TICK: Final = 0.05  # seconds between two looks at what runs
 _SHORT_TICK: Final = 0.005  # and at `map`s whose consumer may be away while others wait for their places
 _START: Final = 120.0  # seconds that a zygote may take to be ready, its preloads included
 _TRIES: Final = 4  # starts in a row that may fail before callers are told
-_GRACE: Final = 0.25  # seconds beyond its deadline after which the keeper kills what its caller did not
+_LAST_BREATH: Final = 1.0  # seconds that processes which were killed may take to be gone
+_NOBODY: Final = 65534
 _MAX_LANES: Final = 8
-
-
-class Watch:
-    """A guest at work, as the keeper watches it."""
-
-    __slots__ = ("cpu", "deadline", "guest", "limit_hit", "started_cpu")
-
-    def __init__(self, guest: Guest, deadline: float, cpu: float) -> None:
-        self.guest = guest
-        self.deadline = deadline
-        self.cpu = cpu
-        self.started_cpu = resources.cpu_time(guest.pid)
-        self.limit_hit = ""
 
 
 class Staffed(Lane):
@@ -182,13 +172,17 @@ class Pool:
         self._watched.pop(guest.serial, None)
         guest.close()
 
-    def watch(self, guest: Guest, deadline: float, cpu: float) -> Watch:
+    def watch(self, guest: Guest, deadline: float) -> Watch:
         """Let the keeper enforce what the kernel does not: until `unwatch`."""
-        watch = Watch(guest, deadline, cpu)
+        watch = Watch(guest, self._limits, deadline=deadline, alone=self._alone())
         self._watched[guest.serial] = watch
         if len(self._watched) == 1:
             self._ring()
         return watch
+
+    def _alone(self) -> bool:
+        """True where a guest is one process whose memory, threads and files the kernel bounds by itself."""
+        return self._level == "namespaces" and not self._policy.subprocesses
 
     def unwatch(self, watch: Watch) -> None:
         """The run is over."""
@@ -324,6 +318,7 @@ class Pool:
                     lane.coming.discard(message.serial)
                     lane.failures = 0
                     lane.alive[message.serial] = message
+                    message.directory = lane.directory and f"{lane.directory}/{message.serial}"
                     served = self._line.arrive(lane, message)
                     if lane.callers:
                         self._staff(lane)
@@ -388,6 +383,9 @@ class Pool:
             lane.zygote.close()
         for guest in lane.alive.values():
             guest.lost = True
+            if self._level == "landlock":  # where a zygote's death is only a signal to its guests
+                guest.kill()
+                guest.ends_within(_LAST_BREATH)
         self._deaths.notify_all()
         for guest in lane.ready:
             guest.close()
@@ -396,9 +394,7 @@ class Pool:
         lane.coming.clear()
         lane.zygote, lane.serving = None, False
         if lane.directory:
-            import shutil
-
-            shutil.rmtree(lane.directory, ignore_errors=True)
+            _remove(lane.directory)
             lane.directory = ""
 
     def _start_lanes(self) -> None:
@@ -433,7 +429,7 @@ class Pool:
     def _look_around(self) -> None:
         now = time.monotonic()
         for watch in self._watched.copy().values():
-            _enforce(watch, self._limits, self._policy, self._level, now)
+            watch.enforce(now)
         served: list[Caller] = []
         with self._lock:
             for lane in [lane for lane in self._lanes.values() if lane.starting and now - lane.started_at > _START]:
@@ -477,8 +473,22 @@ def _working_directory() -> str:
 
     path = tempfile.mkdtemp(prefix="dspex-")
     if os.geteuid() == 0:
-        os.chmod(path, 0o777)  # the zygote gives up being root where it may; what it makes inside is its own
+        try:
+            os.chown(path, _NOBODY, _NOBODY)  # whom the zygote becomes where it may
+        except PermissionError:
+            pass  # then it may not, and stays who it is
     return path
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory in which a dying guest may still have made something while it was being removed."""
+    import shutil
+
+    end = time.monotonic() + _LAST_BREATH
+    while os.path.exists(directory) and time.monotonic() < end:
+        shutil.rmtree(directory, ignore_errors=True)
+        if os.path.exists(directory):
+            time.sleep(0.005)
 
 
 def _refusal(level: str, reason: str) -> IsolationError:
@@ -491,31 +501,3 @@ def _refusal(level: str, reason: str) -> IsolationError:
     if mend:
         text += "; to mend it: " + "; ".join(mend)
     return IsolationError(text + " (`dspex doctor` shows all)", missing=missing, mend=mend)
-
-
-def _enforce(watch: Watch, limits: ResourceLimits, policy: SecurityPolicy, level: str, now: float) -> None:
-    """Kill a guest that is beyond a limit which the kernel does not hold for it."""
-    guest = watch.guest
-    if now > watch.deadline + _GRACE:
-        watch.limit_hit = watch.limit_hit or "timeout"
-        guest.kill()
-        return
-    if not policy.subprocesses and level == "namespaces":
-        try:
-            over = resources.cpu_time(guest.pid) - watch.started_cpu > watch.cpu
-        except OSError:
-            return
-        watch.limit_hit = "cpu_limit" if over else ""
-    else:
-        try:
-            usage = resources.tree_usage(guest.pid)
-        except OSError:
-            return
-        if usage.memory > limits.memory:
-            watch.limit_hit = "memory_limit"
-        elif usage.cpu - watch.started_cpu > watch.cpu:
-            watch.limit_hit = "cpu_limit"
-        elif max(usage.threads, usage.processes) > limits.processes:
-            watch.limit_hit = "process_limit"
-    if watch.limit_hit:
-        guest.kill()

@@ -115,7 +115,8 @@ class ExecutionResult:
     def value_as(self, type: type[T]) -> T:
         """The value validated and converted into `type` (a dataclass, an enum, `list[int]`, ...).
 
-        Raises `ProgramError` when the program failed, `UsageError` naming the place when the value does not fit.
+        Raises `ProgramError` when the program failed, `UsageError` naming the place when the value does not fit, or
+        when `type` is nothing that values can be validated into.
         """
         import msgspec
 
@@ -125,6 +126,8 @@ class ExecutionResult:
             return msgspec.convert(self.unwrap(), type)
         except msgspec.ValidationError as error:
             raise UsageError(f"the value is no {getattr(type, '__name__', type)}: {error}") from None
+        except TypeError as error:
+            raise UsageError(f"values cannot be validated into {type!r}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data; the value as it is."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest
-    from dspex.execution._pool import Pool, Watch
+    from dspex.execution._pool import Pool
+    from dspex.execution._watch import Watch
     from dspex.languages._base import Language
 
 _MOMENT: Final = 0.1  # seconds after which the keeper is asked to look on
@@ -115,7 +116,7 @@ class Run:
         elif self._watch is None:
             deadline = time.monotonic() + self._started + self._timeout + _HARD - now
             try:
-                self._watch = self._pool.watch(self.guest, deadline, self._limits.cpu)
+                self._watch = self._pool.watch(self.guest, deadline)
             except OSError:  # it has just ended
                 self._lost = True
 
@@ -162,12 +163,14 @@ class Run:
         return self._died(failure or self._cause(ended), ended, wall, isolation)
 
     def _answered(self, reply: Answer, wall: float, isolation: IsolationReport) -> ExecutionResult:
-        pid = self.guest.pid
         try:
-            cpu, peak = resources.cpu_time(pid) - self._started_cpu, self.guest.peak_memory()
+            cpu, peak = resources.cpu_time(self.guest.pid) - self._started_cpu, self.guest.peak_memory()
         except (OSError, IndexError):  # it answered, and was gone before it could be asked
             cpu, peak = 0.0, 0
-        return self._finished(reply, reply.failure, Usage(wall, max(0.0, cpu), peak, 1, self._waited), isolation)
+        failure = reply.failure
+        if failure is None and self.guest.directory and resources.disk_usage(self.guest.directory) > self._limits.disk:
+            failure = _limit("disk_limit", self._limits, self._timeout)
+        return self._finished(reply, failure, Usage(wall, max(0.0, cpu), peak, 1, self._waited), isolation)
 
     def _died(self, failure: Failure, ended: Ended | None, wall: float, isolation: IsolationReport) -> ExecutionResult:
         cpu, peak = (ended.cpu, ended.peak_memory) if ended is not None else (0.0, 0)
@@ -232,6 +235,7 @@ def _limit(kind: str, limits: ResourceLimits, timeout: float) -> Failure:
         "timeout": ("Deadline", f"the program ran longer than its {timeout:g} s of wall time and was killed"),
         "cpu_limit": ("CpuLimit", f"the program used more than its {limits.cpu:g} s of CPU time"),
         "memory_limit": ("MemoryError", f"the program took more than its {limits.memory:,} bytes of memory"),
+        "disk_limit": ("DiskLimit", f"the program's files took more than {limits.disk:,} bytes"),
         "process_limit": ("ProcessLimit", f"the program had more than {limits.processes} processes or threads"),
     }
     name, message = texts[kind]
@@ -327,9 +331,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _asend(
-    loop: asyncio.AbstractEventLoop, channel: socket.socket, message: Message, patience: float
-) -> None:
+async def _asend(loop: asyncio.AbstractEventLoop, channel: socket.socket, message: Message, patience: float) -> None:
     import asyncio
 
     rest = _sent_at_once(channel, message)
