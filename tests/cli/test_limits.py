@@ -18,7 +18,6 @@ def test_a_policy_is_toml_or_json(tmp_path, name, text):
     assert talk.stdout == "'120'\n"
 
 
-@pytest.mark.parametrize("command", [("run", "-c", "1"), ("repl",), ("eval", "--canonical", "--problems", "p")])
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
@@ -32,14 +31,22 @@ def test_a_policy_is_toml_or_json(tmp_path, name, text):
         ("absurd.toml", b"[limits]\nwall = -1\n", "wall"),
     ],
 )
-def test_a_wrong_policy_file_is_named(tmp_path, command, name, data, words):
-    """Every command names a policy file that cannot be, or its wrong field, and exits with 2."""
+def test_a_wrong_policy_file_is_named(tmp_path, name, data, words):
+    """A policy file that cannot be is named, or its wrong field, with status 2."""
     if data is not None:
         (tmp_path / name).write_bytes(data)
-    done = dspex(*command, "--policy", name, cwd=tmp_path)
+    done = dspex("run", "-c", "1", "--policy", name, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("repl",), ("eval", "--canonical", "--problems", "p")])
+def test_every_command_refuses_a_wrong_policy_file(command):
+    """No command goes on without the policy that it was told to keep."""
+    done = dspex(*command, "--policy", "absent.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "absent.toml: cannot be read" in done.stderr
 
 
 def test_timeout_leaves_the_cpu_time_of_a_file(tmp_path):

@@ -3,6 +3,7 @@ import itertools
 import json
 import math
 import os
+import resource
 from fractions import Fraction
 
 import pytest
@@ -342,3 +343,25 @@ def test_results_of_an_input_that_is_no_more(tmp_path):
         results.add(Verdict(Sample("T/0", "", {"task_id": "T/0"}, ""), "passed"))
     with pytest.raises(UsageError, match="are of old 1, not None; name another file"):
         ResultsFile(tmp_path / "results", {"samples": "a"})
+
+
+def test_a_full_disk_is_told_and_gone_on_from(tmp_path):
+    """A verdict that finds no room is an error that names the file; with room again, the whole lines are there."""
+    path = tmp_path / "results"
+    verdicts = [
+        Verdict(Sample(f"T/{n}", "", {"task_id": f"T/{n}", "completion": "x" * 600}, ""), "passed") for n in (0, 1)
+    ]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with ResultsFile(path, {}) as results:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            results.add(verdicts[0])
+            with pytest.raises(UsageError, match=r"results: File too large; the same call goes on"):
+                results.add(verdicts[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.stat().st_size == 1000
+    with ResultsFile(path, {}) as results:
+        assert [fields["task_id"] for fields in results.kept()] == ["T/0"]
+        results.add(verdicts[1])
+    assert path.read_bytes() == _lines(*(verdict.to_dict() for verdict in verdicts))

@@ -137,7 +137,6 @@ def test_wall_limit_counts_for_each_call():
         assert all(session.execute("import time\ntime.sleep(0.25)").ok for _ in range(4))
 
 
-@pytest.mark.xfail(strict=True, reason="RLIMIT_CPU counts over the whole life of a guest")
 def test_cpu_limit_counts_for_each_call():
     """Calls that together use more CPU time than the limit all succeed, and one that alone does fails."""
     code = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"

@@ -73,9 +73,7 @@ def change_root(new_root: str) -> None:
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None) -> None:
-    result = _MOUNT(
-        _bytes(source), target.encode(), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
-    )
+    result = _MOUNT(_bytes(source), target.encode(), _bytes(kind), ctypes.c_ulong(flags), _bytes(data))
     if result < 0:
         checked(-1, f"mount {kind or source or ''} at {target}")
 

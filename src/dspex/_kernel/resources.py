@@ -19,6 +19,7 @@ its parent count in each of them: for a tree the sum is an upper bound.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import sys
@@ -64,6 +65,15 @@ def set_limits(**limits: int) -> None:
         _, hard = resource.getrlimit(kind)
         allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (allowed, allowed))
+
+
+def allow_cpu(pid: int, seconds: float) -> None:
+    """Let process `pid` use CPU time up to `seconds` in all before the kernel signals it (SIGXCPU).
+
+    `PermissionError` where its user is another and the caller has no CAP_SYS_RESOURCE.
+    """
+    _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
+    resource.prlimit(pid, resource.RLIMIT_CPU, (math.ceil(seconds), hard))
 
 
 def cpu_time(pid: int) -> float:

@@ -72,7 +72,7 @@ class Walls(NamedTuple):
     level: str  # "namespaces" or "landlock"
     without: frozenset[str]  # layers left out on request
     heap: int  # bytes of address space for RLIMIT_AS, the ready guest's own included
-    cpu: int  # seconds for RLIMIT_CPU; 0 where the host watches instead (sessions)
+    cpu: int  # seconds for RLIMIT_CPU
     processes: int
     open_files: int
     disk: int  # bytes of the tmpfs
@@ -133,9 +133,9 @@ def _rlimits(birth: Birth) -> None:
     limit(resource.RLIMIT_NOFILE, (walls.open_files, walls.open_files))
     limit(resource.RLIMIT_MEMLOCK, (0, 0))
     limit(resource.RLIMIT_MSGQUEUE, (0, 0))
-    if walls.cpu:
-        # The soft limit is a signal that a program may catch; the hard one, a second on, is not.
-        limit(resource.RLIMIT_CPU, (walls.cpu, walls.cpu + 1))
+    # A signal at the limit, every second. It has no hard end, for a session is given more for each call, and only a
+    # hard limit out of the way lets an ordinary user's host do that; a program that ignores it meets the keeper.
+    limit(resource.RLIMIT_CPU, (walls.cpu, resource.RLIM_INFINITY))
     if walls.level == "namespaces" and "user" not in walls.without:
         limit(resource.RLIMIT_NPROC, (walls.processes, walls.processes))
 

@@ -288,8 +288,8 @@ def _from_tables(tables: object) -> tuple[SecurityPolicy, ResourceLimits]:
 
 def _check_table(name: str, table: object) -> None:
     if name not in ("policy", "limits"):
-        known = {name: "policy" for name in SecurityPolicy.fields()}
-        known |= {name: "limits" for name in ResourceLimits.fields()}
+        known = dict.fromkeys(SecurityPolicy.fields(), "policy")
+        known |= dict.fromkeys(ResourceLimits.fields(), "limits")
         hint = f"; it belongs into the table {known[name]}" if name in known else _meant(name, ["policy", "limits"])
         raise PolicyError(f"{name:.80}: a policy file has the tables policy and limits{hint}")
     if not isinstance(table, dict):

@@ -158,7 +158,12 @@ class Zygote:
             raise SandboxStartError(f"the interpreter {argv[0]} could not be started: {error}") from error
         finally:
             theirs.close()
-        ours.send(json.dumps(charter).encode())
+        try:
+            ours.send(json.dumps(charter).encode())
+        except OSError as error:
+            ours.close()
+            launcher.end_within(_PATIENCE)
+            raise SandboxStartError(f"the interpreter {argv[0]} ended as soon as it was started: {error}") from error
         return cls(ours, launcher)
 
     def fileno(self) -> int:

@@ -287,7 +287,7 @@ class Zygote:
         except ConnectionResetError:  # the host went away with a message of ours unread
             message = b""
         if not message:
-            os._exit(0)
+            self._end()
         (serial,) = SERIAL.unpack_from(message, 1)
         if message[:1] == b"W":
             self._tell(serial)
@@ -297,11 +297,21 @@ class Zygote:
         except OSError as error:
             self._say(b"E" + SERIAL.pack(serial) + _describe(error))
 
+    def _end(self) -> NoReturn:
+        """The host is gone. With PID 1 of the namespaces everything ends; at level landlock there is more to do."""
+        if self._level == "landlock":
+            for pid in self._serials:
+                os.kill(pid, signal.SIGKILL)
+            while self._serials:
+                self._serials.pop(os.wait()[0], None)
+            _remove(self._charter["directory"])
+        os._exit(0)
+
     def _say(self, message: bytes) -> None:
         try:
             self._control.send(message)
         except (BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # the host is gone
+            self._end()
 
     def _tell(self, serial: int) -> None:
         """The host wonders how a guest ended: say so now, or once it does."""

@@ -76,10 +76,13 @@ class ResultsFile:
         self._file.truncate(end)
 
     def add(self, verdict: Verdict) -> None:
-        """Append one verdict; the kernel has it when this returns. `OSError` when the disk is full."""
+        """Append one verdict; the kernel has it when this returns. Raises `UsageError` when the disk is full."""
         data = memoryview(json.dumps(verdict.to_dict()).encode() + b"\n")
-        while data:
-            data = data[self._file.write(data) :]
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise UsageError(f"{self.path}: {error.strerror}; the same call goes on from the last whole line") from None
 
     def __enter__(self) -> ResultsFile:
         return self

@@ -20,11 +20,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from dspex._kernel import landlock, resources
+from dspex._kernel import landlock
 from dspex._sandbox import process
 from dspex.errors import ClosedError, IsolationError, SandboxError, SandboxStartError
 from dspex.execution._line import Caller, Lane, Line
-
 from dspex.execution._watch import Watch
 
 if TYPE_CHECKING:

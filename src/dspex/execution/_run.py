@@ -170,11 +170,16 @@ class Run:
         failure = reply.failure
         if failure is None and self.guest.directory and resources.disk_usage(self.guest.directory) > self._limits.disk:
             failure = _limit("disk_limit", self._limits, self._timeout)
-        return self._finished(reply, failure, Usage(wall, max(0.0, cpu), peak, 1, self._waited), isolation)
+        return self._finished(
+            reply, failure, Usage(wall, max(0.0, cpu), peak, self._processes(), self._waited), isolation
+        )
+
+    def _processes(self) -> int:
+        return self._watch.processes if self._watch is not None else 1
 
     def _died(self, failure: Failure, ended: Ended | None, wall: float, isolation: IsolationReport) -> ExecutionResult:
         cpu, peak = (ended.cpu, ended.peak_memory) if ended is not None else (0.0, 0)
-        usage = Usage(wall, max(0.0, cpu - self._started_cpu), peak, 1, self._waited)
+        usage = Usage(wall, max(0.0, cpu - self._started_cpu), peak, self._processes(), self._waited)
         return self._finished(Answer(None, None, None, None), failure, usage, isolation)
 
     def _finished(

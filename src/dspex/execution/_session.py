@@ -58,7 +58,7 @@ class Session:
             guest = self._guest or self._open(*self._executor._acquire(self._imports, needs_place=False)[:2])
             pool, caller, waited = self._executor._acquire(None, needs_place=True)
             try:
-                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=_cpu_so_far(guest))
+                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
                 drive(run)
                 return self._conclude(run, pool)
             except BaseException:
@@ -90,7 +90,7 @@ class Session:
                 guest = self._open(*(await self._executor._aacquire(self._imports, needs_place=False))[:2])
             pool, caller, waited = await self._executor._aacquire(None, needs_place=True)
             try:
-                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=_cpu_so_far(guest))
+                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
                 await adrive(run)
                 return self._conclude(run, pool)
             except BaseException:
@@ -139,6 +139,17 @@ class Session:
         self._turn, self._guard = Turn(), threading.Lock()
         self._guest = None
 
+    def _allow_cpu(self, guest: Guest) -> float:
+        """Give the guest the CPU time of one more call, on top of what it has used, which is returned."""
+        try:
+            used = resources.cpu_time(guest.pid)
+            resources.allow_cpu(guest.pid, used + self._executor.limits.cpu)
+        except ProcessLookupError:
+            return 0.0  # it has ended; the run will find out how
+        except PermissionError:
+            pass  # a container's root without CAP_SYS_RESOURCE: there the limit counts for the session
+        return used
+
     def _prepare(self, job: Job) -> Prepared:
         self._check_open()
         if job.imports:
@@ -178,10 +189,3 @@ class Session:
             guest, self._guest = self._guest, None
         if guest is not None and self._pool is not None:
             self._pool.discard(guest)
-
-
-def _cpu_so_far(guest: Guest) -> float:
-    try:
-        return resources.cpu_time(guest.pid)
-    except OSError:  # it was killed from outside since its last call: the one that follows will find out
-        return 0.0

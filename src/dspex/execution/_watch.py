@@ -19,11 +19,12 @@ class Watch:
     A guest that is `alone` is one process in its own namespaces: there the kernel bounds all but the CPU time of sessions.
     """
 
-    __slots__ = ("_alone", "_deadline", "_limits", "_started_cpu", "guest", "limit_hit")
+    __slots__ = ("_alone", "_deadline", "_limits", "_started_cpu", "guest", "limit_hit", "processes")
 
     def __init__(self, guest: Guest, limits: ResourceLimits, *, deadline: float, alone: bool) -> None:
         self.guest = guest
         self.limit_hit = ""
+        self.processes = 1  # the most that were seen at once
         self._limits = limits
         self._deadline = deadline
         self._alone = alone
@@ -47,6 +48,7 @@ class Watch:
 
     def _all(self) -> str:
         limits, usage = self._limits, resources.tree_usage(self.guest.pid)
+        self.processes = max(self.processes, usage.processes)
         if usage.memory > limits.memory:
             return "memory_limit"
         if usage.cpu - self._started_cpu > limits.cpu:

@@ -217,7 +217,9 @@ class Guest:
         try:
             tree = ast.parse(code, filename)
         except SyntaxError as error:
-            raise error.with_traceback(None) from None  # from here, which is what tells it from one of the program's making
+            raise error.with_traceback(
+                None
+            ) from None  # from here, which is what tells it from one of the program's making
         except (ValueError, MemoryError, RecursionError, OverflowError) as error:
             raise SyntaxError(str(error) or "the program is too deeply nested to be parsed") from None
         if violation := python_check.first_violation(tree, self._modules, self._calls):
