@@ -223,7 +223,7 @@ class Zygote:
 
     def serve(self) -> NoReturn:
         """Answer the host until it is gone; then exit, and every guest with us."""
-        self._control.send(b"R")
+        self._say(b"R")
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._reaped, select.POLLIN)

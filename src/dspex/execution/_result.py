@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KINDS = frozenset(
-    ("syntax", "runtime", "timeout", "cpu_limit", "memory_limit", "process_limit", "disk_limit")
-    + ("output_limit", "value_limit", "policy", "killed")
+    (
+        *("syntax", "runtime", "timeout", "policy", "killed"),
+        *("cpu_limit", "memory_limit", "process_limit", "disk_limit", "output_limit", "value_limit"),
+    )
 )
 
 
