@@ -1,0 +1,64 @@
+"""Runs jobs as one kind of host: reads them as JSON lines, prints each result as a JSON line.
+
+    python driver.py < jobs
+
+A job is {"name", "codes" or "pair", and any of "without", "policy", "limits", "timeout"}. One process serves all jobs of a host; there is
+one executor for each (without, policy, limits). The caller has made this process what it shall be.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+def _executor(job, made):
+    from dspex import CodeExecutor, Isolation, ResourceLimits, SecurityPolicy
+
+    key = json.dumps([job.get("without"), job.get("policy"), job.get("limits")])
+    if key not in made:
+        made[key] = CodeExecutor(
+            policy=SecurityPolicy(**job.get("policy", {})),
+            limits=ResourceLimits(**job.get("limits", {})),
+            isolation=Isolation(None, frozenset(job.get("without", ()))),
+        )
+    return made[key]
+
+
+def _run(job, made):
+    executor = _executor(job, made)
+    if "pair" in job:  # two guests at work at the same time
+        first, second = (executor.submit(code, timeout=job.get("timeout", 5.0)) for code in job["pair"])
+        results = [first.result(), second.result()]
+    else:
+        results = [executor.execute(code, timeout=job.get("timeout", 5.0)) for code in job["codes"]]
+    last = results[-1]
+    return {
+        "name": job["name"],
+        "value": last.value if not isinstance(last.value, bytes) else last.value.decode("latin-1"),
+        "repr": last.value_repr,
+        "kind": last.error.kind if last.error else None,
+        "type": last.error.type if last.error else None,
+        "message": last.error.message if last.error else None,
+        "memory": last.usage.peak_memory,
+        "level": last.isolation.level,
+        "layers": last.isolation.layers,
+        "afterwards": executor.execute("40 + 2").value,
+    }
+
+
+def main():
+    made = {}
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            answer = _run(job, made)
+        except Exception as error:  # told to the test, which fails
+            answer = {"name": job["name"], "raised": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer, default=repr), flush=True)
+    for executor in made.values():
+        executor.close()
+
+
+if __name__ == "__main__":
+    main()
