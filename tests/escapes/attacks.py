@@ -43,20 +43,24 @@ def _try(action: str, before: str = "import os, socket") -> str:
 def _call(name: str, *arguments: int | str, reached: str = "not in (1, 38)") -> str:
     """A bare system call; it got through to the kernel when the errno is another than EPERM and ENOSYS."""
     given = "".join(f", {argument}" for argument in arguments)
-    return f"{_C}r = c.syscall({NUMBERS[name]}{given}); e = ctypes.get_errno()\n'ESCAPED' if r >= 0 or e {reached} else e"
+    return (
+        f"{_C}r = c.syscall({NUMBERS[name]}{given}); e = ctypes.get_errno()\n'ESCAPED' if r >= 0 or e {reached} else e"
+    )
 
 
 _FILES_OPEN = ((_N, "root landlock"), (_L, "landlock"))
 _FILES_HELD = ((_N, "root"), (_N, "landlock"))
+# Where the imitated container itself refuses the call, leaving our own filter out opens nothing.
+_ONLY_N = ((_N, "seccomp"),)
 _SECCOMP = ((_N, "seccomp"), (_L, "seccomp"))
 
 FILES = (
-    Attack("read_a_file_of_the_host", _try("open('{secret}').read()"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
-    Attack("read_it_through_a_symlink", _try("os.symlink('{secret}', 'l'); open('l').read()"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
-    Attack("write_a_file_of_the_host", _try("open('{target}', 'w').write('x')"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
-    Attack("list_a_directory_of_the_host", _try("os.listdir(os.path.dirname('{secret}'))"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
-    Attack("change_the_interpreter", _try("open(os.__file__, 'a')")),
-    Attack("make_a_device", _try("os.mknod('d', 0o20600, os.makedev(1, 1))")),
+    Attack("read_a_file_of_the_host", _try("open('{secret}').read()", "import os"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
+    Attack("read_it_through_a_symlink", _try("os.symlink('{secret}', 'l'); open('l').read()", "import os"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
+    Attack("write_a_file_of_the_host", _try("open('{target}', 'w').write('x')", "import os"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
+    Attack("list_a_directory_of_the_host", _try("os.listdir(os.path.dirname('{secret}'))", "import os"), opened_by=_FILES_OPEN, still_held=_FILES_HELD),
+    Attack("change_the_interpreter", _try("open(os.__file__, 'a')", "import os")),
+    Attack("make_a_device", _try("os.mknod('d', 0o20600, os.makedev(1, 1))", "import os")),
     Attack("see_processes_of_the_host", _try("assert [p for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()] or e_", "import os\ne_ = None").replace("except OSError", "except (OSError, AssertionError)"), opened_by=((_N, "pid"), (_L, "landlock"))),
     Attack("find_the_hosts_environment", "import os\nfound = []\ntry:\n    pids = os.listdir('/proc')\nexcept OSError:\n    pids = []\nfor p in filter(str.isdigit, pids):\n    try:\n        found.append(open(f'/proc/{{p}}/environ').read())\n    except OSError:\n        pass\n'ESCAPED' if 'SECRET_OF_THE_HOST' in ''.join(found) + str(os.environ) else 'nothing'"),
     Attack("use_an_inherited_descriptor", "import os, stat\nfound = []\nfor n in range(3, 4096):\n    try:\n        found.append(os.fstat(n).st_mode)\n    except OSError:\n        pass\n'ESCAPED' if len(found) > 1 or not stat.S_ISSOCK(found[0]) else 'its own channel'", opened_by=((_N, "descriptors"), (_L, "descriptors"))),
@@ -79,15 +83,15 @@ KERNEL = (
     Attack("make_namespaces", f"{_C}r = c.unshare(0x10000000)\n'ESCAPED' if r == 0 else ctypes.get_errno()", opened_by=((_N, "seccomp"),)),
     Attack("make_namespaces_by_clone", f"{_C}r = c.syscall({NUMBERS['clone']}, 0x10000000 | 17, 0, 0, 0, 0)\nif r == 0: os._exit(0)\n'ESCAPED' if r > 0 else ctypes.get_errno()", opened_by=((_N, "seccomp"),)),
     Attack("mount", f"{_C}c.unshare(0x10020000)\nr = c.mount(b't', b'/run/sandbox/tmp', b'tmpfs', 0, None)\n'ESCAPED' if r == 0 else ctypes.get_errno()", opened_by=((_N, "seccomp landlock"),), still_held=((_N, "seccomp"), (_N, "landlock"))),
-    *(Attack(f"reach_{name}", _call(name, *arguments), opened_by=_SECCOMP if opens else ())
+    *(Attack(f"reach_{name}", _call(name, *arguments), opened_by=_SECCOMP if opens is True else opens or ())
       for name, opens, *arguments in (
           ("bpf", False, 0, 0, 0), ("io_uring_setup", True, 1, 0), ("keyctl", True, 0, -1, 0), ("add_key", True, 0, 0, 0), ("perf_event_open", True, 0, 0, -1, -1, 0),
           ("userfaultfd", False, 0), ("memfd_create", True, "b'm'", 0), ("memfd_secret", False, 0), ("process_vm_readv", True, 1, 0, 0, 0, 0, 1), ("open_by_handle_at", False, -1, 0, 0),
-          ("kexec_load", False, 0, 0, 0, 0), ("init_module", False, 0, 0, 0), ("setns", True, -1, 0), ("pivot_root", False, 0, 0), ("chroot", False, "b'/'"),
+          ("kexec_load", False, 0, 0, 0, 0), ("init_module", False, 0, 0, 0), ("setns", _ONLY_N, -1, 0), ("pivot_root", False, 0, 0), ("chroot", False, "b'/'"),
           ("shmget", True, 0, 4096, 0o1600), ("msgget", True, 0, 0o1600), ("semget", True, 0, 1, 0o1600), ("mq_open", True, 0, 0, 0, 0), ("fanotify_init", False, 0, 0), ("inotify_init1", True, 0),
-          ("splice", True, -1, 0, -1, 0, 1, 0), ("vmsplice", True, -1, 0, 0, 0), ("pidfd_open", True, 1, 0), ("kcmp", True, 1, 1, 99, 0, 0), ("personality", True, 0x0040000), ("name_to_handle_at", True, -1, 0, 0, 0, 0), ("quotactl", False, 0, 0, 0, 0))),
-    *((Attack("make_32_bit_calls", "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b814000000cd80c3'))\nctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n'ESCAPED'", kinds=("policy",), opened_by=_SECCOMP),
-       Attack("make_x32_calls", f"{_C}c.syscall(0x40000000 + 39)\n'ESCAPED'", kinds=("policy",), opened_by=_SECCOMP)) if platform.machine() == "x86_64" else ()),
+          ("splice", True, -1, 0, -1, 0, 1, 0), ("vmsplice", True, -1, 0, 0, 0), ("pidfd_open", True, 1, 0), ("kcmp", _ONLY_N, 1, 1, 99, 0, 0), ("personality", True, 0x0040000), ("name_to_handle_at", True, -1, 0, 0, 0, 0), ("quotactl", False, 0, 0, 0, 0))),
+    *((Attack("make_32_bit_calls", "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b814000000cd80c3'))\nctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n'ESCAPED'", kinds=("policy",), opened_by=_ONLY_N),
+       Attack("make_x32_calls", f"{_C}c.syscall(0x40000000 + 39)\n'ESCAPED'", kinds=("policy",), opened_by=_ONLY_N)) if platform.machine() == "x86_64" else ()),
 )  # fmt: skip
 
 _SMALL = {"processes": 24, "memory": "256MiB", "disk": "16MiB"}
@@ -97,7 +101,7 @@ BOMBS = (
     Attack("execute_another_program", _try("os.execv('/bin/true', ['true'])")),
     Attack("fork_without_end", "import os, time\nn = 0\ntry:\n    while n < 60:\n        if os.fork() == 0:\n            time.sleep(3)\n            os._exit(0)\n        n += 1\nexcept OSError:\n    pass\n'ESCAPED' if n >= 60 else n", "bounded", policy=_SPAWN, limits=_SMALL, opened_by=((_N, "rlimits"),)),
     Attack("start_threads_without_end", "import threading, time\nn = 0\nthreading.stack_size(65536)\ntry:\n    while n < 60:\n        threading.Thread(target=time.sleep, args=(3,), daemon=True).start()\n        n += 1\nexcept RuntimeError:\n    pass\nif n >= 60: time.sleep(0.5)\n'ESCAPED' if n >= 60 else n", "bounded", limits=_SMALL, opened_by=((_N, "rlimits"),)),
-    Attack("take_more_memory", "x = bytearray(600 << 20)\n'ESCAPED'", "bounded", kinds=("memory_limit",), opened_by=((_N, "rlimits"), (_L, "rlimits"))),
+    Attack("take_more_memory", "x = bytearray(600 << 20)\n'ESCAPED'", "bounded", kinds=("memory_limit",), opened_by=((_N, "rlimits"),), still_held=((_L, "rlimits"),)),
     Attack("take_more_memory_bit_by_bit", "l = []\nwhile len(l) < 600: l.append(b'x' * (1 << 20))\n'ESCAPED'", "bounded", kinds=("memory_limit",)),
     Attack("take_memory_by_shared_mappings", "import mmap\nl = [mmap.mmap(-1, 1 << 24) for _ in range(40)]\n'ESCAPED'", "bounded", kinds=("memory_limit", "runtime")),
     Attack("hide_memory_in_unmapped_memory_files", _try("os.write(os.memfd_create('m'), b'x' * 4096)"), opened_by=_SECCOMP),

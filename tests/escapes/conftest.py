@@ -91,7 +91,10 @@ def unwalled(readable_source):
     def of(level: str) -> Driver:
         if level not in drivers:
             ordinary = os.geteuid() != 0
-            names = {"namespaces": "user" if ordinary else "root", "landlock": "user-container" if ordinary else "container"}
+            names = {
+                "namespaces": "user" if ordinary else "root",
+                "landlock": "user-container" if ordinary else "container",
+            }
             drivers[level] = Driver(names[level], readable_source)
         return drivers[level]
 

@@ -67,7 +67,7 @@ def test_without_its_layers_the_attack_succeeds(attack, level, without, unwalled
     """The layers named are what stops the attack: left out, it gets through."""
     result = unwalled(level).run(_job(attack, targets, without))
     Path(targets["target"]).write_text("untouched")
-    assert result.get("value") == "ESCAPED", result
+    assert result.get("value") == "ESCAPED", f"{result}"
     assert not set(without.split()) & set(result["layers"])
 
 
