@@ -2,8 +2,8 @@
 
     python driver.py < jobs
 
-A job is {"name", "codes" or "pair", and any of "without", "policy", "limits", "timeout"}. One process serves all jobs of a host; there is
-one executor for each (without, policy, limits). The caller has made this process what it shall be.
+A job is {"name", "codes" or "pair", and any of "without", "policy", "limits", "timeout"}. One process serves all jobs of a
+host; there is one executor for each (without, policy, limits). The caller has made this process what it shall be.
 """
 
 from __future__ import annotations
