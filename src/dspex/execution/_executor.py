@@ -337,6 +337,8 @@ def _variables(value: object) -> Mapping[str, object]:
 
 
 def _imports(value: object) -> tuple[str, ...]:
+    if value == ():
+        return ()
     from collections.abc import Sequence
 
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):

@@ -164,7 +164,7 @@ class Run:
 
     def _answered(self, reply: Answer, wall: float, isolation: IsolationReport) -> ExecutionResult:
         try:
-            cpu, peak = resources.cpu_time(self.guest.pid) - self._started_cpu, self.guest.peak_memory()
+            cpu, peak = resources.cpu_time(self.guest.pid) - self._started_cpu, self.guest.peak_memory(wall)
         except (OSError, IndexError):  # it answered, and was gone before it could be asked
             cpu, peak = 0.0, 0
         failure = reply.failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, final
 
@@ -38,6 +39,7 @@ class Session:
         self._guest: Guest | None = None
         self._pool: Pool | None = None
         self._ended = ""
+        self._allowed_cpu = 0
         self._guard = threading.Lock()  # so that nobody signals a guest whose descriptors are being closed
 
     def execute(
@@ -143,7 +145,10 @@ class Session:
         """Give the guest the CPU time of one more call, on top of what it has used, which is returned."""
         try:
             used = resources.cpu_time(guest.pid)
-            resources.allow_cpu(guest.pid, used + self._executor.limits.cpu)
+            allowed = math.ceil(used + self._executor.limits.cpu)
+            if allowed != self._allowed_cpu:  # it counts in whole seconds: mostly there is nothing to do
+                resources.allow_cpu(guest.pid, allowed)
+                self._allowed_cpu = allowed
         except ProcessLookupError:
             return 0.0  # it has ended; the run will find out how
         except PermissionError:

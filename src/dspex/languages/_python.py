@@ -100,7 +100,7 @@ class Python:
     def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
         """See `Language.decode`."""
         if not tagged and not buffers:
-            return json.loads(text)
+            return json.loads(str(text, "utf-8"))
         from dspex.languages import _values
 
         return _values.decode(text, buffers, tagged=tagged, limit=limit)

@@ -214,6 +214,11 @@ class Guest:
         self._cells += 1
         filename = "<program>" if self._cells == 1 else f"<program {self._cells}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
+        if not self._modules and not self._calls and "\n" not in code and not code[:1].isspace():
+            try:  # one expression, as most of a session's calls are: no tree is needed to find its value
+                return None, compile(code, filename, "eval", dont_inherit=True)
+            except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
+                pass  # statements, or wrong: the way below says how
         try:
             tree = ast.parse(code, filename)
         except SyntaxError as error:
