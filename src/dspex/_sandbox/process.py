@@ -171,7 +171,7 @@ class Zygote:
         except OSError as error:
             ours.close()
             launcher.end_within(_PATIENCE)
-            raise SandboxStartError(f"the interpreter {argv[0]} ended as soon as it was started: {error}") from error
+            raise SandboxStartError(f"the zygote ended as soon as {argv[0]} was started: {error}") from error
         return cls(ours, launcher)
 
     def fileno(self) -> int:

@@ -40,10 +40,14 @@ async def await_turn(join: Join, give_up: GiveUp) -> tuple[Caller, float]:
 
     loop = asyncio.get_running_loop()
     turn: asyncio.Future[None] = loop.create_future()
+    home = threading.get_ident()
 
     def wake() -> None:
         try:
-            loop.call_soon_threadsafe(_resolve, turn)
+            if threading.get_ident() == home:
+                _resolve(turn)  # by the loop itself, which need not be woken up
+            else:
+                loop.call_soon_threadsafe(_resolve, turn)
         except RuntimeError:  # the loop is closed: the caller is no more
             give_up(caller)
 

@@ -163,11 +163,13 @@ class Guest:
 
     def serve_one(self) -> None:
         """Take one request, run it, answer."""
+        global _interruptible
         request = self._receive()
         text, flags, buffers = "", 0, []
         envelope: dict[str, Any] = {}
         try:
             try:
+                _interruptible = True
                 value = self._run(request)
                 if value is not None:
                     envelope["type"] = python_values.type_name(value)
@@ -175,6 +177,7 @@ class Guest:
                     text, buffers = encoded.text, encoded.buffers
                     flags = _TAGGED if encoded.tagged else 0
             finally:
+                _interruptible = False
                 _signal.setitimer(_signal.ITIMER_REAL, 0)
         except python_values.NotCarried as reason:
             envelope["repr"] = python_values.describe(value)
@@ -335,12 +338,17 @@ class _Forbidden(Exception):  # noqa: N818  (never seen outside: it becomes a re
     """The static check found something that the policy forbids."""
 
 
-def _raise_deadline(*_: object) -> NoReturn:
-    raise Deadline
+_interruptible = False  # only while a program runs: the one limit must not interrupt the telling of the other
 
 
-def _raise_cpu_limit(*_: object) -> NoReturn:
-    raise CpuLimit
+def _raise_deadline(*_: object) -> None:
+    if _interruptible:
+        raise Deadline
+
+
+def _raise_cpu_limit(*_: object) -> None:
+    if _interruptible:
+        raise CpuLimit
 
 
 def _plain(kind: str, name: str, message: str, line: int | None = None, trace: str = "") -> dict[str, Any]:
