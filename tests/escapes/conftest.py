@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from passage import open_to_all
+
 _TESTS = Path(__file__).parent.parent
 _SOURCE = _TESTS.parent / "src"
 _AS_ORDINARY = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
@@ -64,8 +66,7 @@ class Driver:
 def readable_source(tmp_path_factory):
     """The sources where every user can read them: a checkout may lie in a directory that only its owner may enter."""
     target = tmp_path_factory.mktemp("source")
-    for parent in (target, *target.parents[:2]):
-        parent.chmod(0o755)
+    open_to_all(target)
     shutil.copytree(_SOURCE, target / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(_TESTS / "escapes", target / "escapes", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(_TESTS / "container.py", target / "container.py")

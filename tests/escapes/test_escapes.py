@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -11,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from escapes.attacks import ATTACKS, Attack
+from passage import open_to_all
 
 
 @pytest.fixture(scope="session")
 def targets(tmp_path_factory):
     """A file that anybody may read, one that anybody may write, and a server on loopback."""
     directory = tmp_path_factory.mktemp("host")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
+    open_to_all(directory)
     secret, target = directory / "secret", directory / "target"
     secret.write_text("secret")
     target.write_text("untouched")
@@ -108,5 +109,17 @@ def test_without_its_namespace_a_daemon_does_outlive_its_run(unwalled):
     unwalled("namespaces").run(job)
     time.sleep(0.5)
     found = _running(marker)
-    subprocess.run(["pkill", "-9", "-f", marker], check=False)
+    for pid in found:
+        os.kill(int(pid), signal.SIGKILL)
     assert found != []
+
+
+def test_a_tree_too_deep_to_remove_is_removed(host):
+    """A program that nests thousands of directories neither ends the zygote of others nor leaves anything behind."""
+    before = set(Path("/tmp").glob("dspex-*"))
+    code = "import os\nfor _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')"
+    result = host.run({"name": "deep", "codes": [code], "limits": {"disk": "63MiB"}})
+    assert "raised" not in result, result
+    assert result["afterwards"] == 42
+    found = [p for d in set(Path("/tmp").glob("dspex-*")) - before for p in d.glob("*/work/d/d")]
+    assert found == []

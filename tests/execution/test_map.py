@@ -8,7 +8,7 @@ import time
 import pytest
 
 import leftovers
-from dspex import CodeExecutor, Job
+from dspex import CodeExecutor, Job, ResourceLimits
 from dspex.errors import ClosedError, QueueFullError, UsageError, VariableError
 
 
@@ -235,3 +235,11 @@ def test_map_uses_one_thread(executor):
     executor.execute("1")
     before = threading.active_count()
     assert all(threading.active_count() <= before for _ in executor.map(["1"] * 20))
+
+
+def test_map_enforces_what_the_kernel_does_not():
+    """A program that ignores the kernel's signal at its CPU limit is ended by the keeper, as outside of a map."""
+    code = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
+    with CodeExecutor(limits=ResourceLimits(cpu=1)) as executor:
+        (result,) = executor.map([Job(code, timeout=10)])
+    assert result.error.kind == "cpu_limit"

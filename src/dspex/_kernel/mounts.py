@@ -37,7 +37,7 @@ def make_private() -> None:
 def bind(source: str, target: str, *, writable: bool = False, device: bool = False) -> None:
     """Show `source` (a file or a tree) at `target`, read-only unless `writable`."""
     _mount(source, target, None, _BIND | _RECURSIVE, None)
-    attributes = _ATTR_NOSUID | (0 if device else _ATTR_NODEV) | (0 if writable or device else _ATTR_READ_ONLY)
+    attributes = _ATTR_NOSUID | (0 if device else _ATTR_NODEV) | (0 if writable else _ATTR_READ_ONLY)
     _set_attributes(target, attributes)
 
 

@@ -22,12 +22,14 @@ import errno
 import math
 import os
 import resource
+import stat
 import sys
 import time
 from typing import Final, NamedTuple
 
 _PROCESS_CLOCK: Final = 2  # CPUCLOCK_SCHED: user and system time of all threads
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_DEPTH: Final = 100  # of directories that `disk_usage` walks
 
 _LIMITS: Final = {
     "address_space": resource.RLIMIT_AS,
@@ -171,19 +173,31 @@ def _read(path: str) -> bytes:
 def disk_usage(directory: str) -> int:
     """Bytes that the files beneath `directory` take, a page for each file at least; links are not followed.
 
-    A tree too deep to be walked counts as without end: nobody needs one, and somebody made it.
+    A tree too deep, or one that has been closed to reading, counts as without end: nobody needs one, and somebody made it.
     """
-    total = 0
     try:
-        for _, names, files, descriptor in os.fwalk(directory, follow_symlinks=False):
-            for name in (*names, *files):
-                try:
-                    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                total += max(4096, found.st_blocks * 512)
+        return _disk_usage(directory, None, _DEPTH)
     except FileNotFoundError:
-        return total
-    except (RecursionError, OSError):
+        return 0
+    except OSError:
         return sys.maxsize
+
+
+def _disk_usage(name: str, parent: int | None, depth: int) -> int:
+    # Each level holds a descriptor open: without a bound a guest could use up those of its host.
+    if depth == 0:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    total = 0
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for entry in os.listdir(descriptor):
+            try:
+                found = os.stat(entry, dir_fd=descriptor, follow_symlinks=False)
+                total += max(4096, found.st_blocks * 512)
+                if stat.S_ISDIR(found.st_mode):
+                    total += _disk_usage(entry, descriptor, depth - 1)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+    finally:
+        os.close(descriptor)
     return total

@@ -109,7 +109,8 @@ class Guest:
         if self._status < 0:
             self._status = os.open(f"/proc/{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         text = os.pread(self._status, 4096, 0)
-        self._peak = int(text.partition(b"VmHWM:")[2].split(maxsplit=1)[0]) << 10
+        # From the start of a line: the first one holds the process's name, which the program may choose (prctl).
+        self._peak = int(text.partition(b"\nVmHWM:")[2].split(maxsplit=1)[0]) << 10
         return self._peak
 
     def ends_within(self, seconds: float) -> bool:

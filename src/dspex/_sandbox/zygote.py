@@ -36,7 +36,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dspex._kernel import memory, mounts, namespaces, processes, seccomp
+from dspex._kernel import memory, mounts, namespaces, processes, seccomp, trees
 from dspex._sandbox import rootfs
 from dspex._sandbox.confine import SANDBOX_ROOT, Birth, FileRules, Walls, confine
 
@@ -67,7 +67,6 @@ def main(descriptor: int) -> NoReturn:
         if charter["level"] == "namespaces":
             _enter_namespaces(control, charter)
         else:
-            importlib.import_module("shutil")  # `_remove` needs it, when the library may be out of reach
             _become_nobody()
     except OSError as error:
         _give_up(control, error)
@@ -145,7 +144,7 @@ def _leave(launcher: _socket.socket, charter: dict[str, Any], root: bool) -> Non
             os.setgroups([])
             namespaces.unshare(namespaces.MOUNT)
             mounts.make_private()
-            _build(charter)
+            _build(charter, outside=True)
             if "root" not in charter["without"]:
                 mounts.proc("/proc")
         wanted = namespaces.USER | namespaces.MOUNT | namespaces.UTS | namespaces.IPC
@@ -167,13 +166,14 @@ def _leave(launcher: _socket.socket, charter: dict[str, Any], root: bool) -> Non
 def _settle(charter: dict[str, Any], root: bool) -> None:
     if not root:
         mounts.make_private()
-        _build(charter)
+        _build(charter, outside=False)
     elif "pid" not in charter["without"]:
         mounts.proc("/proc")
     namespaces.sethostname("sandbox")
 
 
-def _build(charter: dict[str, Any]) -> None:
+def _build(charter: dict[str, Any], *, outside: bool) -> None:
+    """Put the root file system together and enter it; `outside` when still in the host's user namespace."""
     if "root" in charter["without"]:
         mounts.tmpfs("/run", size=1 << 20)
         os.mkdir(SANDBOX_ROOT)
@@ -181,8 +181,10 @@ def _build(charter: dict[str, Any]) -> None:
     tree = rootfs.Tree(tuple(rootfs.Mount(*m) for m in charter["mounts"]), tuple(charter["links"]))
     at = rootfs.stage(tree)
     rootfs.assemble(tree, at)
-    if os.getpid() == 1:
+    if not outside and "pid" not in charter["without"]:
         mounts.proc(at + "/kernel/proc")
+    elif not outside:  # nobody may mount the /proc of a PID namespace that is another's; the host's is what there is
+        mounts.bind("/proc", at + "/kernel/proc", writable=True)  # guests write their id maps there
     rootfs.enter(at)
 
 
@@ -262,7 +264,11 @@ class Zygote:
 
     def _plan_walls(self) -> Walls:
         charter, limits = self._charter, self._charter["limits"]
-        rules = seccomp.Rules(subprocesses=charter["subprocesses"], only_own_pid=self._level == "landlock")
+        rules = seccomp.Rules(
+            subprocesses=charter["subprocesses"],
+            only_own_pid=self._level == "landlock",
+            metadata=self._level == "namespaces",
+        )
         return Walls(
             level=self._level,
             without=frozenset(charter["without"]),
@@ -304,7 +310,7 @@ class Zygote:
                 os.kill(pid, signal.SIGKILL)
             while self._serials:
                 self._serials.pop(os.wait()[0], None)
-            _remove(self._charter["directory"])
+            trees.remove(self._charter["directory"])
         os._exit(0)
 
     def _say(self, message: bytes) -> None:
@@ -347,7 +353,7 @@ class Zygote:
                 cpu = usage.ru_utime + usage.ru_stime
                 self._say(b"X" + EXIT.pack(serial, status, cpu, usage.ru_maxrss * 1024))
             if serial is not None and self._level == "landlock":
-                _remove(f"{self._charter['directory']}/{serial}")
+                trees.remove(f"{self._charter['directory']}/{serial}")
 
     # --- In the guest ------------------------------------------------------------------------------------------------
 
@@ -397,9 +403,3 @@ def _address_space() -> int:
 
 def _whole_pages(size: int) -> int:
     return (size + 4095) & ~4095
-
-
-def _remove(directory: str) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)

@@ -108,6 +108,8 @@ class Exchange:
         end = _LENGTH.size + length
         if end > len(frame.body):
             raise ValueError("an answer is shorter than the value that it announces")
+        if len(frame.body) - end > _ENVELOPE:  # JSON of nothing but empty lists grows twentyfold when it is read
+            raise ValueError(f"an answer's envelope takes {len(frame.body) - end:,} bytes, {_ENVELOPE:,} are allowed")
         envelope = _envelope(frame.body[end:])
         value = None
         if length:

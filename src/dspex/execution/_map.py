@@ -172,7 +172,7 @@ class Flight:
                 continue
             if descriptor in events:
                 _read(run)
-            elif run.patience() <= 0:
+            elif run.due:
                 run.look()
 
     def _start_served(self) -> None:

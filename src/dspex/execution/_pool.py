@@ -20,7 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from dspex._kernel import landlock
+from dspex._kernel import landlock, trees
 from dspex._sandbox import process
 from dspex.errors import ClosedError, IsolationError, SandboxError, SandboxStartError
 from dspex.execution._line import Caller, Lane, Line
@@ -205,8 +205,6 @@ class Pool:
     def close(self) -> None:
         """End every zygote and guest; return when none is left. Callers that wait get `ClosedError`."""
         with self._lock:
-            if self._closing:
-                return
             self._closed = self._closing = True
         self._ring()
         if threading.current_thread() is not self._keeper:
@@ -481,11 +479,9 @@ def _working_directory() -> str:
 
 def _remove(directory: str) -> None:
     """Remove a directory in which a dying guest may still have made something while it was being removed."""
-    import shutil
-
     end = time.monotonic() + _LAST_BREATH
     while os.path.exists(directory) and time.monotonic() < end:
-        shutil.rmtree(directory, ignore_errors=True)
+        trees.remove(directory)
         if os.path.exists(directory):
             time.sleep(0.005)
 

@@ -103,6 +103,12 @@ class Run:
         left = self._started + self._timeout + _HARD - time.perf_counter()
         return max(0.0, left if self._watch is not None else min(left, _MOMENT))
 
+    @property
+    def due(self) -> bool:
+        """True when `look` has something to do: a moment is over and the keeper does not look on, or all time is."""
+        patience = self._timeout + _HARD
+        return time.perf_counter() - self._started >= (min(_MOMENT, patience) if self._watch is None else patience)
+
     def left(self) -> float:
         """Seconds to the hard deadline, never quite none."""
         return max(0.001, self._started + self._timeout + _HARD - time.perf_counter())
@@ -128,6 +134,8 @@ class Run:
         message = self.exchange.feed(data)
         if self.exchange.reply is not None:
             self._ended = time.perf_counter()
+        elif self.due:  # a guest that sends a byte now and then is never found silent
+            self.look()
         return message
 
     # --- What comes of it -------------------------------------------------------------------------------------------------
