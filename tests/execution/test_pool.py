@@ -1,5 +1,7 @@
 """The pool: lanes that come and go, zygotes that are lost, guests handed from one caller to the next."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -120,3 +122,17 @@ def test_keeper_that_fails_fails_its_callers(monkeypatch):
             break
     assert "closed" in str(errors[0])
     executor.close()
+
+
+def test_host_with_lower_limits_of_its_own_still_runs_programs():
+    """Where the host's hard limits lie below the executor's, guests get the host's instead of none at all."""
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
+        "from dspex import CodeExecutor\n"
+        "with CodeExecutor(max_concurrency=1) as executor:\n"
+        "    print(executor.execute('import resource; resource.getrlimit(resource.RLIMIT_NOFILE)').unwrap())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "(100, 100)\n", done.stderr

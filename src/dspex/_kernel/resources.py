@@ -65,17 +65,21 @@ def set_limits(**limits: int) -> None:
     for name, value in limits.items():
         kind = _LIMITS[name]
         _, hard = resource.getrlimit(kind)
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        allowed = _cut(value, hard)
         resource.setrlimit(kind, (allowed, allowed))
 
 
+def _cut(value: int, hard: int) -> int:
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
 def allow_cpu(pid: int, seconds: float) -> None:
-    """Let process `pid` use CPU time up to `seconds` in all before the kernel signals it (SIGXCPU).
+    """Let process `pid` (0: this one) use CPU time up to `seconds` in all before the kernel signals it (SIGXCPU).
 
     `PermissionError` where its user is another and the caller has no CAP_SYS_RESOURCE.
     """
     _, hard = resource.prlimit(pid, resource.RLIMIT_CPU)
-    resource.prlimit(pid, resource.RLIMIT_CPU, (math.ceil(seconds), hard))
+    resource.prlimit(pid, resource.RLIMIT_CPU, (_cut(math.ceil(seconds), hard), hard))
 
 
 def cpu_time(pid: int) -> float:
@@ -90,7 +94,12 @@ def cpu_time(pid: int) -> float:
 
 def peak_memory(pid: int) -> int:
     """The most bytes that process `pid` has had resident. `ProcessLookupError` once it has ended."""
-    return _kilobytes(_read(f"/proc/{pid}/status"), b"VmHWM:", pid)
+    return peak_memory_in(_read(f"/proc/{pid}/status"), pid)
+
+
+def peak_memory_in(status: bytes, pid: int) -> int:
+    """`peak_memory`, for who keeps /proc/PID/status open and has just read it."""
+    return _kilobytes(status, b"VmHWM:", pid)
 
 
 def descendants(pid: int) -> list[int]:
@@ -150,6 +159,7 @@ def _kilobytes(status: bytes, name: bytes, pid: int) -> int:
 
 
 def _field(status: bytes, name: bytes, pid: int) -> int:
+    # From the start of a line: the first one holds the process's name, which a program may choose (prctl).
     _, found, rest = status.partition(b"\n" + name)
     if not found:
         raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")  # a zombie has no memory to tell of

@@ -19,10 +19,9 @@ without it (`tests/escapes`), which is why a layer can be left out by name: `Iso
 from __future__ import annotations
 
 import os
-import resource
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex._kernel import landlock, mounts, namespaces, processes, seccomp
+from dspex._kernel import landlock, mounts, namespaces, processes, resources, seccomp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,18 +125,19 @@ def _working_directory(birth: Birth) -> None:
 
 def _rlimits(birth: Birth) -> None:
     walls = birth.walls
-    limit = resource.setrlimit
-    limit(resource.RLIMIT_CORE, (0, 0))
-    limit(resource.RLIMIT_AS, (walls.heap, walls.heap))
-    limit(resource.RLIMIT_FSIZE, (walls.disk, walls.disk))
-    limit(resource.RLIMIT_NOFILE, (walls.open_files, walls.open_files))
-    limit(resource.RLIMIT_MEMLOCK, (0, 0))
-    limit(resource.RLIMIT_MSGQUEUE, (0, 0))
+    resources.set_limits(
+        core=0,
+        address_space=walls.heap,
+        file_size=walls.disk,
+        open_files=walls.open_files,
+        locked=0,
+        message_queues=0,
+    )
     # A signal at the limit, every second. It has no hard end, for a session is given more for each call, and only a
     # hard limit out of the way lets an ordinary user's host do that; a program that ignores it meets the keeper.
-    limit(resource.RLIMIT_CPU, (walls.cpu, resource.RLIM_INFINITY))
+    resources.allow_cpu(0, walls.cpu)
     if walls.level == "namespaces" and "user" not in walls.without:
-        limit(resource.RLIMIT_NPROC, (walls.processes, walls.processes))
+        resources.set_limits(processes=walls.processes)
 
 
 def _credentials(birth: Birth) -> None:

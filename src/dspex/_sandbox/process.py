@@ -16,7 +16,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex._kernel import processes
+from dspex._kernel import processes, resources
 from dspex.errors import SandboxStartError
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ class Guest:
             return self._peak
         if self._status < 0:
             self._status = os.open(f"/proc/{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-        text = os.pread(self._status, 4096, 0)
-        # From the start of a line: the first one holds the process's name, which the program may choose (prctl).
-        self._peak = int(text.partition(b"\nVmHWM:")[2].split(maxsplit=1)[0]) << 10
+        self._peak = resources.peak_memory_in(os.pread(self._status, 4096, 0), self.pid)
         return self._peak
 
     def ends_within(self, seconds: float) -> bool:

@@ -173,7 +173,7 @@ class Run:
     def _answered(self, reply: Answer, wall: float, isolation: IsolationReport) -> ExecutionResult:
         try:
             cpu, peak = resources.cpu_time(self.guest.pid) - self._started_cpu, self.guest.peak_memory(wall)
-        except (OSError, IndexError):  # it answered, and was gone before it could be asked
+        except OSError:  # it answered, and was gone before it could be asked
             cpu, peak = 0.0, 0
         failure = reply.failure
         if failure is None and self.guest.directory and resources.disk_usage(self.guest.directory) > self._limits.disk:
