@@ -56,11 +56,6 @@ class Decoder:
         """How many more bytes the frame under way takes at least (a good size for the next read)."""
         return self._needed - len(self._data)
 
-    @property
-    def partial(self) -> bool:
-        """True between the first byte of a frame and its last."""
-        return bool(self._data)
-
     def feed(self, data: bytes) -> Frame | None:
         """Take bytes; the frame that they complete, if they do. Raises `MalformedFrame`."""
         self._data += data

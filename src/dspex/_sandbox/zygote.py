@@ -14,11 +14,10 @@ unshare: the launcher itself becomes the zygote.
 A guest needs a PID namespace of its own without a second fork: `unshare(PID)`, `fork()`, then setns back into the
 zygote's own PID namespace, so that the next unshare is allowed again.
 
-Messages, host to zygote: `F` + serial (fork a guest), `W` + serial (how did this guest
-end?). Zygote to host: `R` (ready), `N` + text (the kernel refuses
-these walls), `P` + text (a preload failed), `X` +
-serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave), `E` + serial + text (a guest
-could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code.
+Messages, host to zygote: `F` + serial (fork a guest), `W` + serial (how did this guest end?). Zygote to host: `R` (ready), `N` +
+text (the kernel refuses these walls), `P` + text (a preload failed), `X` + serial, wait status, CPU seconds, peak memory (a
+guest ended otherwise than by our leave, or was asked about), `E` + serial + text (a guest could not be confined). A guest
+sends one: `H` + serial with its descriptors, before any user code.
 """
 
 from __future__ import annotations

@@ -29,9 +29,7 @@ def wait(join: Join, give_up: GiveUp) -> tuple[Caller, float]:
     except BaseException:
         give_up(caller)
         raise
-    if caller.error is not None:
-        raise caller.error
-    return caller, time.perf_counter() - begun
+    return _served(caller), time.perf_counter() - begun
 
 
 async def await_turn(join: Join, give_up: GiveUp) -> tuple[Caller, float]:
@@ -60,9 +58,13 @@ async def await_turn(join: Join, give_up: GiveUp) -> tuple[Caller, float]:
     except BaseException:
         give_up(caller)
         raise
+    return _served(caller), time.perf_counter() - begun
+
+
+def _served(caller: Caller) -> Caller:
     if caller.error is not None:
         raise caller.error
-    return caller, time.perf_counter() - begun
+    return caller
 
 
 def _resolve(turn: asyncio.Future[None]) -> None:

@@ -120,8 +120,8 @@ def _lay_out(buffers: list[memoryview]) -> tuple[list[tuple[int, int]], list[mem
 
 
 def _environment(policy: SecurityPolicy) -> dict[str, str]:
-    names = (*_HARDWARE, *policy.environment)
-    return _ENVIRONMENT | {name: os.environ[name] for name in names if name in os.environ}
+    hardware = {name: os.environ[name] for name in _HARDWARE if name in os.environ}
+    return _ENVIRONMENT | hardware | policy.handed_environment()
 
 
 def _interpreter(stdlib: str, subprocesses: bool) -> list[Mount]:

@@ -6,7 +6,7 @@ request, a session many. The program's last expression is its value, as in a not
 
 There are two deadlines. The soft one is a timer signal in here: it raises in the running code, so the error can say in
 which line the program was. The hard one is the host's SIGKILL some milliseconds later, for code that a Python signal
-handler cannot interrupt, or that swallows it. The same holds for CPU time (SIGXCPU, then the kernel's SIGKILL).
+handler cannot interrupt, or that swallows it. The same holds for CPU time (SIGXCPU, then the keeper's SIGKILL).
 
 Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
 """
@@ -179,9 +179,8 @@ class Guest:
             finally:
                 _interruptible = False
                 _signal.setitimer(_signal.ITIMER_REAL, 0)
-        except python_values.NotCarried as reason:
+        except python_values.NotCarried:
             envelope["repr"] = python_values.describe(value)
-            envelope["reason"] = str(reason)
         except python_values.TooLarge:
             envelope["error"] = _plain("value_limit", "ValueError", f"the value takes more than {self._limit:,} bytes")
         except BaseException as error:
