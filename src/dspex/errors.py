@@ -10,6 +10,10 @@ exception is `ProgramError`, into which `ExecutionResult.unwrap()` turns that va
     │   ├── VariableError              a variable whose name or value cannot cross into the guest
     │   └── UnknownLanguageError       no such language, or its runtime is not installed
     ├── ProgramError                   raised by ExecutionResult.unwrap() only
+    ├── StateError                     the state of a module cannot be held, read or loaded
+    │   ├── StateFormatError (ValueError)  bytes that are no state, or damaged: names file, place and cause
+    │   └── StateMismatchError (ValueError)  a state that does not fit; names every mismatch by its path
+    ├── BatchError                     a batch was given up: too many of its calls failed
     └── SandboxError                   the engine failed, not the program
         ├── IsolationError             the host cannot enforce what was asked for
         ├── SandboxStartError          a zygote or a guest could not be started
@@ -71,6 +75,45 @@ class ProgramError(DspexError):
         self.type = type
         self.line = line
         self.traceback = traceback
+
+
+class StateError(DspexError):
+    """The state of a module cannot be held, read or loaded; what was being loaded is unchanged."""
+
+
+class StateFormatError(StateError, ValueError):
+    """Bytes that are no state of dspex, or are damaged.
+
+    `source` names the file (or says that bytes were given), `place` where in it, `cause` what is wrong there.
+    """
+
+    def __init__(self, cause: str, *, source: str = "bytes", place: str = "") -> None:
+        super().__init__(f"{source}{f', {place}' if place else ''}: {cause}")
+        self.source = source
+        self.place = place
+        self.cause = cause
+
+
+class StateMismatchError(StateError, ValueError):
+    """A state that does not fit what it is loaded into; `mismatches` holds one (path, reason) for each."""
+
+    def __init__(self, message: str, *, mismatches: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.mismatches = tuple(mismatches)
+
+
+class BatchError(DspexError):
+    """A batch was given up: more of its calls failed than its error budget allows.
+
+    `failures` holds (index, exception) of those that failed; `results` what was done, None elsewhere.
+    """
+
+    def __init__(
+        self, message: str, *, failures: Sequence[tuple[int, BaseException]] = (), results: Sequence[object] = ()
+    ) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+        self.results = list(results)
 
 
 class SandboxError(DspexError):
