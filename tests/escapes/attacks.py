@@ -77,6 +77,11 @@ NETWORK = (
     Attack("send_a_datagram_without_a_socket_of_its_own", _try("socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)"), opened_by=_SECCOMP),
     Attack("meet_a_sibling_over_an_abstract_socket", pair=("import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.bind('\\0dspex-meeting')\ns.listen()\ns.settimeout(2)\ns.accept()\n'ESCAPED'", "import socket, time\nend = time.time() + 2\nr = 'alone'\nwhile time.time() < end and r == 'alone':\n    s = socket.socket(socket.AF_UNIX)\n    try:\n        s.connect('\\0dspex-meeting')\n        r = 'ESCAPED'\n    except OSError:\n        time.sleep(0.02)\nr"), opened_by=((_N, "seccomp landlock"),), still_held=((_N, "seccomp"),)),
     Attack("meet_a_sibling_over_loopback", pair=("import socket\ns = socket.create_server(('127.0.0.1', 45671))\ns.settimeout(2)\ns.accept()\n'ESCAPED'", "import socket, time\nend = time.time() + 2\nr = 'alone'\nwhile time.time() < end and r == 'alone':\n    try:\n        socket.create_connection(('127.0.0.1', 45671), 1)\n        r = 'ESCAPED'\n    except OSError:\n        time.sleep(0.02)\nr")),
+    *(Attack(f"meet_a_sibling_by_{name}", pair=(f"import fcntl, os, struct, time\nd = os.open({file}, os.{mode})\ntry:\n    {take}\n    r = 'held'\nexcept OSError as e:\n    r = str(e)\ntime.sleep(2)\nr", f"import fcntl, os, struct, time\nd = os.open({file}, os.{mode})\nend, r = time.time() + 2, 'alone'\nwhile time.time() < end and r == 'alone':\n    time.sleep(0.05)\n    try:\n        {meet}\n    except BlockingIOError:\n        r = 'ESCAPED'\n    except OSError as e:\n        r = str(e)\nr"), opened_by=_SECCOMP)
+      for name, file, mode, take, meet in (
+          ("flock", "os.__file__", "O_RDONLY", "fcntl.flock(d, fcntl.LOCK_EX)", "fcntl.flock(d, fcntl.LOCK_EX | fcntl.LOCK_NB); fcntl.flock(d, fcntl.LOCK_UN)"),
+          ("a_record_lock", "'/dev/null'", "O_RDWR", "fcntl.fcntl(d, fcntl.F_SETLK, struct.pack('hhqqi', 1, 0, 0, 0, 0))", "fcntl.fcntl(d, fcntl.F_SETLK, struct.pack('hhqqi', 1, 0, 0, 0, 0)); fcntl.fcntl(d, fcntl.F_SETLK, struct.pack('hhqqi', 2, 0, 0, 0, 0))"),
+          ("a_lock_of_an_open_file", "'/dev/null'", "O_RDWR", "fcntl.fcntl(d, 37, struct.pack('hhqqi', 1, 0, 0, 0, 0))", "fcntl.fcntl(d, 37, struct.pack('hhqqi', 1, 0, 0, 0, 0)); fcntl.fcntl(d, 37, struct.pack('hhqqi', 2, 0, 0, 0, 0))"))),
 )  # fmt: skip
 
 KERNEL = (
@@ -115,6 +120,7 @@ BOMBS = (
     Attack("hide_files_from_the_count", "import os\nos.mkdir('h', 0o300)\nfor n in range(200): open(f'h/f{n}', 'wb').write(b'x' * (1 << 20))\n'ESCAPED'", "bounded", kinds=("disk_limit",), limits=_SMALL),
     Attack("make_files_without_end", "for n in range(10**6): open(f'f{n}', 'w').close()\n'ESCAPED'", "bounded", kinds=("disk_limit",), limits=_SMALL, timeout=20.0),
     Attack("open_descriptors_without_end", "l = []\ntry:\n    while len(l) < 2000: l.append(open('/dev/null'))\nexcept OSError: pass\n'ESCAPED' if len(l) >= 2000 else len(l)", "bounded", opened_by=((_N, "rlimits"), (_L, "rlimits"))),
+    Attack("make_timers_without_end", f"{_C}n, t = 0, ctypes.c_int()\nwhile n < 5000 and c.syscall({NUMBERS['timer_create']}, 0, 0, ctypes.byref(t)) == 0: n += 1\n'ESCAPED' if n >= 5000 else n", "bounded", opened_by=((_N, "rlimits"), (_L, "rlimits"))),
     Attack("print_without_end", "while True: print('x' * 1000)", "bounded", kinds=("output_limit",)),
     Attack("answer_with_too_much", "b'x' * (100 << 20)", "bounded", kinds=("value_limit", "memory_limit")),
     Attack("outlive_its_deadline_in_c", "sum(range(10**13))", "bounded", kinds=("timeout",), timeout=0.5),

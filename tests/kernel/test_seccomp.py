@@ -5,6 +5,7 @@ import itertools
 import platform
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_commands_are_judged_by_their_words(machine):
     assert allowed("ioctl", 0, 0x541B)
     assert allowed("ioctl", 0, 0x5401 | high)
     assert not any(allowed("ioctl", 0, command) for command in (0x5412, 0x541C, 0x5412 | high, 0x8901, 0x5452))
-    assert all(allowed("fcntl", 3, command) for command in (1, 2, 3, 4, 6, 1030))
+    assert all(allowed("fcntl", 3, command) for command in (1, 2, 3, 4, 5, 1030))
     assert not any(allowed("fcntl", 3, command) for command in (1031, 1031 | high, 8, 10, 15, 1024, 1026, 1033))
     assert all(allowed("prctl", option) for option in (15, 16, 0x53564D41))
     assert not any(allowed("prctl", option) for option in (1, 4, 22, 24, 28, 35, 36, 38, 47, 0x59616D61))
@@ -191,6 +192,19 @@ def test_sockets_are_of_three_families(machine):
     """With `sockets` there is unix, IPv4 and IPv6: no netlink, packet, alg or vsock."""
     families = [f for f in range(64) if action("socket", f, 1, rules=Rules(sockets=True), machine=machine) == ALLOW]
     assert families == [1, 2, 10]
+
+
+@pytest.mark.parametrize("machine", TABLES)
+def test_locks_reach_the_kernel_only_with_subprocesses(machine):
+    """A process alone has what it locks without a lock being made; processes that may have children lock in earnest."""
+    alone = partial(action, machine=machine)
+    assert [alone("fcntl", 3, command) for command in (6, 7)] == [seccomp.DONE] * 2
+    assert [alone("fcntl", 3, command) for command in (36, 37, 38)] == [REFUSE] * 3
+    assert alone("flock", 3, 2) == MISSING
+    together = partial(action, rules=Rules(subprocesses=True), machine=machine)
+    assert {together("fcntl", 3, command) for command in (5, 6, 7, 36, 37, 38)} == {ALLOW}
+    assert together("fcntl", 3, 1031) == REFUSE
+    assert together("flock", 3, 2) == ALLOW
 
 
 @pytest.mark.parametrize("machine", TABLES)

@@ -47,6 +47,7 @@ KILL: Final = 0x80000000
 ALLOW: Final = 0x7FFF0000
 REFUSE: Final = 0x00050000 | errno.EPERM
 MISSING: Final = 0x00050000 | errno.ENOSYS
+DONE: Final = 0x00050000  # the call is not made, and says that it succeeded
 
 ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
@@ -85,10 +86,11 @@ class Test(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Allow when all `tests` hold, else `otherwise`."""
+    """`verdict` when all `tests` hold, else `otherwise`."""
 
     tests: tuple[Test, ...]
-    otherwise: int = REFUSE
+    otherwise: int | Check = REFUSE
+    verdict: int = ALLOW
 
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ class _Range(NamedTuple):
 # a limit.
 ALLOWED: Final = """
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2
-    dup3 open openat openat2 creat pipe pipe2 flock fsync fdatasync sync_file_range fadvise64 readahead
+    dup3 open openat openat2 creat pipe pipe2 fsync fdatasync sync_file_range fadvise64 readahead
     fallocate truncate ftruncate copy_file_range umask
     stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat
     getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir mkdirat rmdir unlink unlinkat
@@ -201,6 +203,9 @@ REFUSED: Final = {
     "the machine": """
         settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname reboot
     """,
+    # Locks on a file that two guests may read (the standard library's) are a way to meet, and memory of the kernel's
+    # that no limit counts. One process alone needs none: see `_locks`.
+    "locks": "flock",
     # One call with many commands; those that are needed are named below.
     "commands": "ioctl fcntl socketpair sendto",
 }
@@ -218,10 +223,12 @@ _CLONE_PARENT: Final = 0x00008000  # a child that is its parent's sibling would 
 # FIOSETOWN.
 _IOCTLS: Final = (0x541B, 0x5421, 0x5450, 0x5451, 0x5401, 0x802C542A, 0x5413, 0x540F)
 
-# F_DUPFD GETFD SETFD GETFL SETFL GETLK SETLK SETLKW, the locks of open files (36 to 38),
-# F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS. Not F_SETPIPE_SZ (1 MiB of pages for each pipe), not F_SETOWN,
-# F_SETSIG, F_SETLEASE and F_NOTIFY (signals to others), not F_ADD_SEALS (a file that the host has lent).
-_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
+# F_DUPFD GETFD SETFD GETFL SETFL GETLK F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS. Not F_SETPIPE_SZ (1 MiB
+# of pages for each pipe), not F_SETOWN, F_SETSIG, F_SETLEASE and F_NOTIFY (signals to others), not
+# F_ADD_SEALS (a file that the host has lent).
+_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 1030, 1032, 1034)
+_SET_LOCK: Final = (6, 7)  # F_SETLK, F_SETLKW
+_OPEN_FILE_LOCKS: Final = (36, 37, 38)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
 
 # Names of threads and of mappings; questions about dumpable, the bounding set, no_new_privs, huge pages and
 # vector lengths. Not dumpable itself (ptrace), nor the death signal, the subreaper, seccomp, the memory map.
@@ -241,7 +248,6 @@ def _null(argument: int) -> tuple[Test, Test]:
 
 _COMMANDS: Final = {
     "ioctl": Check((_is(1, *_IOCTLS),)),
-    "fcntl": Check((_is(1, *_FCNTLS),)),
     "prctl": Check((_is(0, *_PRCTLS),)),
     # Read one's own limits; set none.
     "prlimit64": Check((_is(0, 0), *_null(2))),
@@ -262,6 +268,7 @@ def verdicts(rules: Rules) -> dict[str, _Verdict]:
         **_COMMANDS,
         **_signals(rules),
         **_processes(rules),
+        **_locks(rules),
         **(dict.fromkeys(REFUSED["modes, owners and times"].split(), ALLOW) if rules.metadata else {}),
         **(_sockets() if rules.sockets else {}),
     }
@@ -281,6 +288,14 @@ def _processes(rules: Rules) -> dict[str, _Verdict]:
     clone = {"clone": Check((_is(0, *wanted, mask=mask),))} if wanted else {}
     programs = ("fork", "vfork", "execve", "execveat") if rules.subprocesses else ()
     return {**clone, **dict.fromkeys(programs, ALLOW)}
+
+
+def _locks(rules: Rules) -> dict[str, _Verdict]:
+    if rules.subprocesses:
+        return {"flock": ALLOW, "fcntl": Check((_is(1, *_FCNTLS, *_SET_LOCK, *_OPEN_FILE_LOCKS),))}
+    # Locks of fcntl never stand between the threads of one process: it has what it asks for, and none is kept. flock does
+    # stand between two openings of a file, so it says that it is missing, which is where libraries do without.
+    return {"flock": MISSING, "fcntl": Check((_is(1, *_SET_LOCK),), Check((_is(1, *_FCNTLS),)), DONE)}
 
 
 def _sockets() -> dict[str, _Verdict]:
@@ -438,7 +453,7 @@ class _Assembler:
         return self._emit(test, constant, here - then - 1, here - otherwise - 1)
 
     def _check(self, check: Check) -> int:
-        place, failed = self.verdict(ALLOW), self.verdict(check.otherwise)
+        place, failed = self.verdict(check.verdict), self.verdict(check.otherwise)
         for test in reversed(check.tests):
             place = self._test(test, place, failed)
         return place

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SANDBOX_ROOT: Final = "/run/sandbox"
 KERNEL: Final = "/kernel"  # holds the mount point of /proc, a link to it
 GUEST_ID: Final = 1000
+PENDING_SIGNALS: Final = 1024  # queued signals and timers, each a piece of the kernel's memory
 
 
 class FileRules(NamedTuple):
@@ -132,6 +133,7 @@ def _rlimits(birth: Birth) -> None:
         open_files=walls.open_files,
         locked=0,
         message_queues=0,
+        pending_signals=PENDING_SIGNALS,
     )
     # A signal at the limit, every second. It has no hard end, for a session is given more for each call, and only a
     # hard limit out of the way lets an ordinary user's host do that; a program that ignores it meets the keeper.
