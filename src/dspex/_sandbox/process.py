@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SERIAL: Final = struct.Struct("<Q")
 _EXIT: Final = struct.Struct("<QidQ")
-_RIGHTS: Final = struct.Struct("4i")
+_RIGHTS: Final = struct.Struct("5i")
 _RIGHTS_SPACE: Final = socket.CMSG_SPACE(_RIGHTS.size)
 _MAX_MESSAGE: Final = 8192
 _BRIEF: Final = 0.001  # seconds
@@ -74,14 +74,28 @@ class Gone(NamedTuple):
 class Guest:
     """One confined process, and the descriptors through which the host has to do with it."""
 
-    __slots__ = ("_peak", "_pid", "_status", "channel", "directory", "ended", "err", "lost", "out", "pidfd", "serial")
+    __slots__ = (
+        "_peak",
+        "_pid",
+        "_status",
+        "channel",
+        "directory",
+        "ended",
+        "err",
+        "lost",
+        "out",
+        "pidfd",
+        "serial",
+        "work",
+    )
 
-    def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int) -> None:
+    def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int, work: int) -> None:
         self.serial = serial
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=channel)
         self.pidfd = pidfd
         self.out = out
         self.err = err
+        self.work = work  # its working directory, which can be read here as long as this is open
         self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
         self.lost = False  # its zygote went, and will not say how it ended
         self.directory = ""  # of the host's, where it works at level landlock
@@ -128,7 +142,7 @@ class Guest:
             return
         pidfd, self.pidfd = self.pidfd, -1
         self.channel.close()
-        for descriptor in (pidfd, self.out, self.err, self._status):
+        for descriptor in (pidfd, self.out, self.err, self.work, self._status):
             if descriptor >= 0:
                 os.close(descriptor)
 

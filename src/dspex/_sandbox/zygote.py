@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SERIAL = struct.Struct("<Q")
 EXIT = struct.Struct("<QidQ")
-_SCM_RIGHTS = struct.Struct("4i")
+_SCM_RIGHTS = struct.Struct("5i")
 _MAX_MESSAGE = 1 << 20
 _OVERFLOW_ID = 65534
 _IDLE = 20  # milliseconds without a request
@@ -385,7 +385,8 @@ class Zygote:
 
         def hello() -> None:
             pidfd = processes.open_pidfd(os.getpid())
-            rights = _SCM_RIGHTS.pack(theirs.fileno(), pidfd, out, err)
+            work = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            rights = _SCM_RIGHTS.pack(theirs.fileno(), pidfd, out, err, work)
             control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
             self._control.sendmsg([b"H" + SERIAL.pack(serial)], control)
 
