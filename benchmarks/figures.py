@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import peers
+from benchmarks import branching, modules, peers
 from benchmarks.table import Row, median, milliseconds
 from dspex import CodeExecutor
 
@@ -97,6 +98,27 @@ def session(_):
     return [Row("`session.execute(\"1+1\")`, against a bare living guest", milliseconds(ours), milliseconds(living), median(ours) / median(living), "<= 3")]  # fmt: skip
 
 
+_CALLS = """
+import time
+times = []
+for i in range(500):
+    started = time.perf_counter()
+    add(i)
+    times.append(time.perf_counter() - started)
+times
+"""
+
+
+def tools(_):
+    ours, bare = [], []
+    with CodeExecutor() as executor, executor.session(tools={"add": lambda number: number + 1}) as opened:
+        opened.execute("add(1)")
+        for _round in range(6):
+            ours += opened.execute(_CALLS).unwrap()
+            bare += _floor("called", 500)
+    return [Row("a tool's round trip, against a bare socketpair with JSON both ways", milliseconds(ours), milliseconds(bare), median(ours) / median(bare), "<= 4")]  # fmt: skip
+
+
 _WORK = """
 import time
 def work():
@@ -177,12 +199,17 @@ def memory(_):
     return [Row(f"launcher, zygote and idle guests ({len(found)} processes), PSS", f"{total / 2**20:.1f} MB", "", None, "<= 40 MB with 8 guests")]  # fmt: skip
 
 
+def children(pid):
+    """The processes that any thread of `pid` has forked; none when it has gone."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        return [int(child) for task in tasks for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def _descendants(pid):
-    found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        for child in map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()):
-            found += [child, *_descendants(child)]
-    return found
+    return [found for child in children(pid) for found in (child, *_descendants(child))]
 
 
 def _pss(pid):
@@ -224,22 +251,35 @@ def against_peers(_):
     with CodeExecutor() as executor:
         _one_by_one(executor, 20, 0.01)
         for name, once in peers.available().items():
-            ours, theirs = [], []
+            idle, loaded = ([], []), ([], [])
             for _round in range(4):
-                ours += _one_by_one(executor, 10, 0.01)
-                theirs += [once() for _ in range(5)]
-            rows.append(Row(f"fresh `1+1`, against {name}", milliseconds(ours), milliseconds(theirs), median(theirs) / median(ours), "reported"))  # fmt: skip
+                idle[0].extend(_one_by_one(executor, 10, 0.01))
+                idle[1].extend(once() for _ in range(5))
+                loaded[0].extend(_by_eight(lambda: _one_by_one(executor, 1, 0)[0]))
+                loaded[1].extend(_by_eight(once))
+            for how, (ours, theirs) in (("idle", idle), ("eight callers at once", loaded)):
+                rows.append(Row(f"fresh `1+1`, {how}, against {name}", milliseconds(ours), milliseconds(theirs), median(theirs) / median(ours), "reported"))  # fmt: skip
     return rows
+
+
+def _by_eight(once):
+    """Seconds of each of 40 calls from eight threads."""
+    with ThreadPoolExecutor(8) as threads:
+        return [run.result() for run in [threads.submit(once) for _ in range(40)]]
 
 
 FIGURES = {
     "latency": latency,
     "throughput": throughput,
     "session": session,
+    "tools": tools,
     "cpu": cpu,
     "callers": callers,
     "memory": memory,
     "cli": cli,
     "eval": evaluation,
     "peers": against_peers,
+    "branching": lambda _: branching.branching(_floor),
+    "modules": modules.modules,
+    "examples": modules.examples,
 }

@@ -78,6 +78,76 @@ def living(count):
     return times
 
 
+def large_fork(count):
+    """Seconds of each fork of a process that holds 100 MB of objects, until the child has said a byte."""
+    objects = [object() for _ in range(4_500_000)]
+    times = []
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        started = time.perf_counter()
+        pid = os.fork()
+        if pid == 0:
+            theirs.send(b"!")
+            theirs.recv(1)
+            os._exit(len(objects) == 0)
+        theirs.close()
+        ours.recv(1)
+        times.append(time.perf_counter() - started)
+        ours.close()
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        time.sleep(0.02)
+    return times
+
+
+def many_forks(count):
+    """Seconds of each of so many forks that take a mount namespace and a tmpfs and then wait."""
+    _unshare_here()
+    times, living = [], []
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        started = time.perf_counter()
+        pid = os.fork()
+        if pid == 0:
+            _check(_libc.unshare(_NEWNS), "unshare")
+            _check(_libc.mount(b"t", b"/tmp", b"tmpfs", 0, b"size=64m"), "mount")
+            theirs.send(b"!")
+            ours.close()
+            theirs.recv(1)
+            os._exit(0)
+        theirs.close()
+        ours.recv(1)
+        times.append(time.perf_counter() - started)
+        living.append((pid, ours))
+    print(json.dumps(times))
+    sys.stdout.flush()
+    for pid, _ours in living:
+        os.kill(pid, 9)
+    os._exit(0)
+
+
+def called(count):
+    """Seconds of each round trip of a call: JSON encoded and decoded on both sides of a socketpair, nothing else."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        while data := theirs.recv(65536):
+            request = json.loads(data)
+            theirs.sendall(json.dumps({"id": request["id"], "value": request["args"][0] + 1}).encode())
+        os._exit(0)
+    theirs.close()
+    times = []
+    for number in range(count):
+        started = time.perf_counter()
+        ours.sendall(json.dumps({"id": number, "name": "add", "args": [number], "kwargs": {}}).encode())
+        assert json.loads(ours.recv(65536))["value"] == number + 1
+        times.append(time.perf_counter() - started)
+    ours.close()
+    os.waitpid(pid, 0)
+    return times
+
+
 def bare_loop(count):
     """Seconds for `count` rounds of fork, request, eval, answer, reap; no walls."""
     started = time.perf_counter()
@@ -130,7 +200,7 @@ def walled_loop(count):
     os._exit(0)
 
 
-FLOORS = {f.__name__: f for f in (forked_ahead, living, bare_loop, walled_loop)}
+FLOORS = {f.__name__: f for f in (forked_ahead, living, large_fork, many_forks, called, bare_loop, walled_loop)}
 
 if __name__ == "__main__":
     print(json.dumps(FLOORS[sys.argv[1]](int(sys.argv[2]))))

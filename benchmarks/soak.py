@@ -11,20 +11,27 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.figures import _descendants
+from benchmarks.figures import _descendants, children
 from dspex import CodeExecutor
 
 
 def _resident(pid):
+    """Kilobytes of a process that lives as long as the executor does."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def _lasting():
+    """The launcher and the zygote, which is its child: by descent, for the numbers of processes come round."""
+    (launcher,) = children(os.getpid())
+    (zygote,) = children(launcher)
+    return launcher, zygote
 
 
 def _state(done, rate):
     children = _descendants(os.getpid())
-    oldest = sorted(children)[:2]
     mounts = len(Path("/proc/self/mounts").read_text().splitlines())
     descriptors = len(os.listdir("/proc/self/fd"))
-    zygote = "+".join(str(_resident(pid)) for pid in oldest)
+    zygote = "+".join(str(_resident(pid)) for pid in _lasting())
     print(
         f"{done:>9,} runs {rate:7.0f}/s  host {_resident(os.getpid()):,} kB {descriptors} descriptors  "
         f"launcher+zygote {zygote} kB  {len(children)} processes  {mounts} mounts",

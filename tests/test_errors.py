@@ -37,8 +37,9 @@ def test_one_root():
 
 
 def test_usage_errors_are_value_errors_and_engine_errors_are_not():
-    """A wrong argument is a ValueError as everywhere in Python; the engine's failure never is."""
-    assert all(issubclass(cls, ValueError) == issubclass(cls, errors.UsageError) for cls in CLASSES)
+    """A wrong argument, or a state that is wrong, is a ValueError as everywhere in Python; the engine's failure never is."""
+    wrong = (errors.UsageError, errors.StateFormatError, errors.StateMismatchError)
+    assert all(issubclass(cls, ValueError) == issubclass(cls, wrong) for cls in CLASSES)
     assert not any(issubclass(cls, errors.UsageError) for cls in CLASSES if issubclass(cls, errors.SandboxError))
 
 

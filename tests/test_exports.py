@@ -12,15 +12,27 @@ import dspex
 from dspex import errors
 
 PUBLIC = {
+    "Best",
+    "Checkpoint",
+    "best_of",
     "CodeExecutor",
+    "Completions",
+    "Example",
     "ExecutionResult",
     "Failure",
     "Isolation",
     "IsolationReport",
     "Job",
+    "Prediction",
     "ResourceLimits",
+    "Display",
+    "Finished",
+    "Output",
     "SecurityPolicy",
     "Session",
+    "Tool",
+    "ToolCall",
+    "ToolReturn",
     "Usage",
     "__version__",
 }
@@ -121,10 +133,10 @@ def test_constructor_is_as_documented():
     assert [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == ["language"]
 
 
-@pytest.mark.parametrize("way", ["execute", "aexecute", "submit"])
+@pytest.mark.parametrize("way", ["execute", "aexecute", "submit", "stream", "astream"])
 def test_ways_to_run_take_the_same_arguments(way):
-    """`execute`, `aexecute`, `submit` of an executor and those of a session, and `Job`, agree."""
-    expected = ["code", "variables", "imports", "environment", "working_directory", "timeout"]
+    """`execute`, `aexecute`, `submit`, `stream`, `astream` of an executor and those of a session, and `Job`, agree."""
+    expected = ["code", "variables", "imports", "environment", "working_directory", "timeout", "tools", "files"]
     assert list(inspect.signature(getattr(dspex.CodeExecutor, way)).parameters)[1:] == expected
     if way != "submit":
         assert list(inspect.signature(getattr(dspex.Session, way)).parameters)[1:] == expected

@@ -10,10 +10,10 @@ import dspex
 
 ROOT = pathlib.Path(dspex.__file__).parent
 # From the bottom up. A layer may import itself, what is below it, and the two that all use.
-LAYERS = ["_kernel", "_sandbox", "languages", "execution", "evaluation", "_cli"]
+LAYERS = ["_kernel", "_sandbox", "_network", "languages", "execution", "evaluation", "_cli"]
 SHARED = ["errors", "telemetry"]
 # The columns of the design: running code, and programs with their state. Only these join them.
-RUNNING = {"_kernel", "_sandbox", "languages", "execution", "evaluation"}
+RUNNING = {"_kernel", "_sandbox", "_network", "languages", "execution", "evaluation"}
 STATE = {"modules", "examples", "predictions", "state", "registry", "lifecycle"}
 JOINING = {"", "_cli", "__main__", "integrations", "testing"}
 

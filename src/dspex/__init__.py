@@ -18,6 +18,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dspex._sandbox.limits import ResourceLimits as ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy as SecurityPolicy
+    from dspex.examples._completions import Completions as Completions
+    from dspex.examples._example import Example as Example
+    from dspex.examples._prediction import Prediction as Prediction
+    from dspex.execution._best_of import Best as Best
+    from dspex.execution._best_of import best_of as best_of
+    from dspex.execution._checkpoint import Checkpoint as Checkpoint
+    from dspex.execution._displays import Display as Display
     from dspex.execution._executor import CodeExecutor as CodeExecutor
     from dspex.execution._isolation import Isolation as Isolation
     from dspex.execution._job import Job as Job
@@ -26,6 +33,11 @@ if TYPE_CHECKING:
     from dspex.execution._result import IsolationReport as IsolationReport
     from dspex.execution._result import Usage as Usage
     from dspex.execution._session import Session as Session
+    from dspex.execution._stream import Finished as Finished
+    from dspex.execution._stream import Output as Output
+    from dspex.execution._tools import Tool as Tool
+    from dspex.execution._tools import ToolCall as ToolCall
+    from dspex.execution._tools import ToolReturn as ToolReturn
 
 __version__ = "0.1.0"
 
@@ -33,6 +45,15 @@ _HOMES = {
     "CodeExecutor": "dspex.execution._executor",
     "Job": "dspex.execution._job",
     "Session": "dspex.execution._session",
+    "Checkpoint": "dspex.execution._checkpoint",
+    "best_of": "dspex.execution._best_of",
+    "Best": "dspex.execution._best_of",
+    "Display": "dspex.execution._displays",
+    "Finished": "dspex.execution._stream",
+    "Output": "dspex.execution._stream",
+    "Tool": "dspex.execution._tools",
+    "ToolCall": "dspex.execution._tools",
+    "ToolReturn": "dspex.execution._tools",
     "ExecutionResult": "dspex.execution._result",
     "Failure": "dspex.execution._result",
     "Usage": "dspex.execution._result",
@@ -40,6 +61,9 @@ _HOMES = {
     "Isolation": "dspex.execution._isolation",
     "SecurityPolicy": "dspex._sandbox.policy",
     "ResourceLimits": "dspex._sandbox.limits",
+    "Example": "dspex.examples._example",
+    "Prediction": "dspex.examples._prediction",
+    "Completions": "dspex.examples._completions",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the keys are str)

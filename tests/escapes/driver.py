@@ -2,8 +2,9 @@
 
     python driver.py < jobs
 
-A job is {"name", "codes" or "pair", and any of "without", "policy", "limits", "timeout"}. One process serves all jobs of a
-host; there is one executor for each (without, policy, limits). The caller has made this process what it shall be.
+A job is {"name", "codes", "pair" or "branches" (two programs in two branches of a session, after "before"), and any of "without",
+"policy", "limits", "timeout"}. One process serves all jobs of a host; there is one executor for each (without, policy, limits).
+The caller has made this process what it shall be.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def _executor(job, made):
 
 def _run(job, made):
     executor = _executor(job, made)
-    if "pair" in job:  # two guests at work at the same time
+    if "branches" in job:
+        results = _in_branches(executor, job)
+    elif "pair" in job:  # two guests at work at the same time
         first, second = (executor.submit(code, timeout=job.get("timeout", 5.0)) for code in job["pair"])
         results = [first.result(), second.result()]
     else:
@@ -45,6 +48,25 @@ def _run(job, made):
         "layers": last.isolation.layers,
         "afterwards": executor.execute("40 + 2").value,
     }
+
+
+def _in_branches(executor, job):
+    """The attacker's result last; its sibling's value tells whether it was harmed."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with executor.session() as session, ThreadPoolExecutor(2) as threads:
+        session.execute(job.get("before", "pass")).unwrap()
+        siblings = session.fork(2)
+        runs = [
+            threads.submit(branch.execute, code, timeout=job.get("timeout", 5.0))
+            for branch, code in zip(siblings, job["branches"], strict=True)
+        ]
+        results = [run.result() for run in runs]
+        alive = session.execute("'parent lives'").value
+    assert alive == "parent lives", alive
+    if results[1].value != "unharmed":  # whoever it is told by
+        return [results[1]]
+    return results[:1]
 
 
 def main():

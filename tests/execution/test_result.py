@@ -97,7 +97,7 @@ def test_to_dict_is_plain():
     with CodeExecutor(max_concurrency=1) as executor:
         plain = executor.execute("print(1)\n1 / 0").to_dict()
     assert json.loads(json.dumps(plain))["error"]["type"] == "ZeroDivisionError"
-    assert set(plain) == {"ok", "value", "value_repr", "value_type", "stdout", "stderr", "error", "usage", "isolation"}
+    assert {"ok", "value", "value_repr", "value_type", "stdout", "stderr", "error", "usage", "isolation"} < set(plain)
 
 
 def test_repr_is_short():

@@ -33,6 +33,7 @@ def test_the_defaults_are_those_that_are_documented():
         "memory": 512 * MIB,
         "processes": 64,
         "open_files": 256,
+        "branches": 1024,
         "disk": 64 * MIB,
         "output": MIB,
         "value": 64 * MIB,

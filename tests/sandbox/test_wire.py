@@ -159,9 +159,9 @@ def test_terabyte_that_is_announced_is_refused_at_its_header():
         wire.Decoder(1000).feed(wire.header(wire.ANSWER, 0, 10, 1 << 40))
 
 
-@pytest.mark.parametrize("kind", [0, wire.EXECUTE, wire.LENT, 18, 255])
+@pytest.mark.parametrize("kind", [0, wire.EXECUTE, wire.LENT, wire.RETURN, 42, 255])
 def test_kind_that_no_guest_sends_is_refused(kind):
-    """Only answers and requests for memory files come from a guest."""
+    """Only answers, calls and requests for memory files come from a guest."""
     with pytest.raises(wire.MalformedFrame, match="kind"):
         wire.Decoder(1000).feed(wire.header(kind, 0, 1, 0) + b"x")
 

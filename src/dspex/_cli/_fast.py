@@ -23,6 +23,7 @@ RUN = Table(
         "--timeout": "timeout",
         "--memory": "memory",
         "--policy": "policy",
+        "--save-displays": "save_displays",
     },
     flags={"--json": ("as_json", True)},
     repeated="var",

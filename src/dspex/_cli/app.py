@@ -48,6 +48,9 @@ def _run(
     memory: _Memory = None,
     policy: _Policy = None,
     as_json: _Json = False,
+    save_displays: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keep what the program shows as 001.png, 002.html, ...")
+    ] = None,
 ) -> None:
     """Run a program in a fresh sandbox.
 
@@ -55,7 +58,18 @@ def _run(
     """
     from dspex._cli.run import run
 
-    _leave(lambda: run(file, code=code, var=var or (), timeout=timeout, memory=memory, policy=policy, as_json=as_json))
+    _leave(
+        lambda: run(
+            file,
+            code=code,
+            var=var or (),
+            timeout=timeout,
+            memory=memory,
+            policy=policy,
+            as_json=as_json,
+            save_displays=save_displays,
+        )
+    )
 
 
 @app.command("repl")

@@ -17,6 +17,8 @@ from dspex.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dspex.execution._result import ExecutionResult
+
 
 def run(
     file: str | None = None,
@@ -27,6 +29,7 @@ def run(
     memory: str | None = None,
     policy: str | None = None,
     as_json: bool = False,
+    save_displays: str | None = None,
 ) -> int:
     """Run and show; 0 when the program is fine, 1 when it failed. Raises `DspexError`."""
     if (file is None) == (code is None):
@@ -38,6 +41,8 @@ def run(
     result = executor.execute(source, variables)
     if result.isolation.level != "namespaces":
         executor.close()  # there, files of the host's are to be cleared away; else all ends with this process by itself
+    if save_displays is not None:
+        _save(result, save_displays)
     if as_json:
         import json
 
@@ -45,6 +50,15 @@ def run(
     else:
         show(result, "<stdin>" if file == "-" else file or "")
     return 0 if result.ok else 1
+
+
+def _save(result: ExecutionResult, directory: str) -> None:
+    from dspex.execution._displays import save
+
+    try:
+        save(result.displays, directory)
+    except OSError as error:
+        raise UsageError(f"--save-displays {directory}: {error.strerror}") from None
 
 
 def _source(file: str) -> str:

@@ -51,9 +51,14 @@ def tmpfs(target: str, *, size: int | None = None, inodes: int | None = None, no
     _mount("tmpfs", target, "tmpfs", NOSUID | NODEV | (NOEXEC if noexec else 0), ",".join(options))
 
 
-def proc(target: str) -> None:
-    """Mount the /proc of this process's own PID namespace."""
-    _mount("proc", target, "proc", NOSUID | NODEV | NOEXEC, None)
+def proc(target: str, *, own_only: bool = False) -> None:
+    """Mount the /proc of this process's own PID namespace; `own_only` hides what its reader could not trace."""
+    _mount("proc", target, "proc", NOSUID | NODEV | NOEXEC, "hidepid=ptraceable" if own_only else None)
+
+
+def unmount(target: str) -> None:
+    """Take the mount at `target` out of sight; whoever has something of it open keeps that (umount2(2), lazily)."""
+    checked(libc().umount2(target.encode(), _DETACH), f"unmount {target}")
 
 
 def read_only(target: str) -> None:

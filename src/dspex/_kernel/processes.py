@@ -20,6 +20,8 @@ _PRCTL: Final = libc().prctl
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITY_HEADER: Final = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
 _NO_CAPABILITY: Final = ctypes.create_string_buffer(struct.pack("=6I", 0, 0, 0, 0, 0, 0), 24)
+_CAP_SYS_CHROOT: Final = 18
+_CAP_SYS_ADMIN: Final = 21
 
 
 def die_with_parent() -> None:
@@ -45,6 +47,16 @@ def hide_memory() -> None:
 def drop_capabilities() -> None:
     """Give up every capability. With no_new_privs set there is no way back to one."""
     checked(_CAPSET(_CAPABILITY_HEADER, _NO_CAPABILITY), "drop capabilities")
+
+
+def keep_capabilities_for_a_view() -> None:
+    """Give up every capability but the two that entering a mount namespace takes, and let these sleep.
+
+    They count in this process's own user namespace only, and do nothing until they are raised (capset(2)).
+    """
+    asleep = 1 << _CAP_SYS_CHROOT | 1 << _CAP_SYS_ADMIN
+    data = ctypes.create_string_buffer(struct.pack("=6I", 0, asleep, 0, 0, 0, 0), 24)
+    checked(_CAPSET(_CAPABILITY_HEADER, data), "drop capabilities")
 
 
 def show_memory() -> None:

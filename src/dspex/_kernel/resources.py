@@ -82,6 +82,12 @@ def allow_cpu(pid: int, seconds: float) -> None:
     resource.prlimit(pid, resource.RLIMIT_CPU, (_cut(math.ceil(seconds), hard), hard))
 
 
+def allow_processes(pid: int, number: int) -> None:
+    """Let process `pid` (0: this one) find up to `number` processes and threads of its user before it can make no more."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NPROC)
+    resource.prlimit(pid, resource.RLIMIT_NPROC, (_cut(number, hard), hard))
+
+
 def cpu_time(pid: int) -> float:
     """Seconds of CPU that process `pid` has used, without its children. `ProcessLookupError` once it was reaped."""
     try:

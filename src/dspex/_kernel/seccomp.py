@@ -47,6 +47,7 @@ KILL: Final = 0x80000000
 ALLOW: Final = 0x7FFF0000
 REFUSE: Final = 0x00050000 | errno.EPERM
 MISSING: Final = 0x00050000 | errno.ENOSYS
+ASK: Final = 0x7FC00000  # whoever holds the listener decides (see gates)
 DONE: Final = 0x00050000  # the call is not made, and says that it succeeded
 
 ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -67,7 +68,8 @@ class Rules(NamedTuple):
 
     `subprocesses` allows fork and exec; `sockets` allows unix and internet sockets; `only_own_pid` binds
     signals to the process itself, for guests that have no PID namespace of their own; `metadata` allows to
-    change modes, owners and times of files, for guests whose mounts show only files that may be changed.
+    change modes, owners and times of files, for guests whose mounts show only files that may be changed; `branching`
+    lets through what a branch needs at its birth, for processes that stand under the `gates` besides.
     """
 
     threads: bool = True
@@ -75,6 +77,7 @@ class Rules(NamedTuple):
     sockets: bool = False
     only_own_pid: bool = False
     metadata: bool = True
+    branching: bool = False
 
 
 class Test(NamedTuple):
@@ -215,6 +218,7 @@ REFUSED: Final = {
 ABSENT: Final = "clone3 get_mempolicy"
 
 _NEW_NAMESPACES: Final = 0x7E020080
+_NEW_MOUNTS: Final = 0x00020000
 _CLONE_THREAD: Final = 0x00010000
 _CLONE_PARENT: Final = 0x00008000  # a child that is its parent's sibling would leave the tree that is watched
 
@@ -269,6 +273,7 @@ def verdicts(rules: Rules) -> dict[str, _Verdict]:
         **_signals(rules),
         **_processes(rules),
         **_locks(rules),
+        **(_BRANCHING if rules.branching else {}),
         **(dict.fromkeys(REFUSED["modes, owners and times"].split(), ALLOW) if rules.metadata else {}),
         **(_sockets() if rules.sockets else {}),
     }
@@ -283,11 +288,27 @@ def _signals(rules: Rules) -> dict[str, _Verdict]:
 
 
 def _processes(rules: Rules) -> dict[str, _Verdict]:
-    wanted = ((_CLONE_THREAD,) if rules.threads else ()) + ((0,) if rules.subprocesses else ())
+    wanted = ((_CLONE_THREAD,) if rules.threads else ()) + ((0,) if rules.subprocesses or rules.branching else ())
+    wanted += (_CLONE_PARENT,) if rules.branching else ()  # a branch is its warden's child, who hears how it ends
     mask = _NEW_NAMESPACES | _CLONE_PARENT | _CLONE_THREAD
     clone = {"clone": Check((_is(0, *wanted, mask=mask),))} if wanted else {}
     programs = ("fork", "vfork", "execve", "execveat") if rules.subprocesses else ()
     return {**clone, **dict.fromkeys(programs, ALLOW)}
+
+
+# A copy of the process, then its own view of the files: the capabilities for that, and the call itself.
+_BRANCHING: Final[dict[str, _Verdict]] = {"capset": ALLOW, "setns": Check((_is(1, _NEW_MOUNTS),))}
+
+
+def gates(machine: str = MACHINE) -> bytes:
+    """The filter in front of the filter of a guest that can be branched: what its warden decides upon.
+
+    Its copies, what these need to get a view of their own of the files, and every signal: they share one PID namespace, and a
+    branch must not end its siblings.
+    """
+    copy = Check((_is(0, 0, mask=_NEW_NAMESPACES | _CLONE_THREAD),), ALLOW, ASK)
+    asked = dict.fromkeys((*REFUSED["signals"].split(), "capset", "setns", "fork", "vfork"), ASK)
+    return program({**asked, "clone": copy}, ALLOW, machine)
 
 
 def _locks(rules: Rules) -> dict[str, _Verdict]:

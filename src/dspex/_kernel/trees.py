@@ -1,7 +1,7 @@
-"""Remove a directory that a hostile program has filled.
+"""Remove or copy a directory that a hostile program has filled.
 
-Theory of operation. `shutil.rmtree` descends by recursion, a frame and a descriptor for each level, and gives up where it
-may not look: a program that nests a thousand directories ends the process that removes them, and one that makes a
+Theory of operation of `remove`. `shutil.rmtree` descends by recursion, a frame and a descriptor for each level, and gives up
+where it may not look: a program that nests a thousand directories ends the process that removes them, and one that makes a
 directory without the right to read it leaves it behind. Here the tree is made flat instead: a directory that lies in
 another is renamed into the top one, under a name that nobody could have taken, so that no path is ever longer than two names,
 and each is emptied once. Whoever removes is the owner, so every mode can be mended; a link is never followed.
@@ -9,6 +9,7 @@ and each is emptied once. Whoever removes is the owner, so every mode can be men
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Final
@@ -74,3 +75,78 @@ def _open(name: str, parent: int | None) -> int:
         return os.open(".", _DIRECTORY, dir_fd=place)
     finally:
         os.close(place)
+
+
+def copy(source: int, target: int, levels: int) -> None:
+    """Copy what lies in the directory `source` into the empty directory `target`; both are descriptors.
+
+    Files, directories and links with their modes and times, holes as holes; a hard link becomes a file of its own, and what a
+    guest cannot make (FIFOs, devices) is left out. No link is followed.
+
+    `OSError` (ELOOP) for directories more than `levels` deep, or when the target is full.
+    """
+    if levels == 0:
+        raise OSError(errno.ELOOP, "directories are nested too deeply to be copied")
+    for name in os.listdir(source):
+        found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            _copy_directory(name, source, target, found, levels)
+        elif stat.S_ISREG(found.st_mode):
+            _copy_file(name, source, target, found)
+        elif stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+
+
+def _copy_directory(name: str, source: int, target: int, found: os.stat_result, levels: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=target)
+    except FileExistsError:
+        raise OSError(errno.EAGAIN, f"{name!r} appeared while it was being copied") from None
+    below = os.open(name, _DIRECTORY, dir_fd=source)
+    try:
+        new = os.open(name, _DIRECTORY, dir_fd=target)
+        try:
+            copy(below, new, levels - 1)
+            _like(new, found)
+        finally:
+            os.close(new)
+    finally:
+        os.close(below)
+
+
+def _copy_file(name: str, source: int, target: int, found: os.stat_result) -> None:
+    # Not blocking: by now the name may be a FIFO's, on which nobody writes.
+    old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    try:
+        new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
+        try:
+            os.ftruncate(new, found.st_size)
+            _copy_data(old, new, found.st_size)
+            _like(new, found)
+        finally:
+            os.close(new)
+    finally:
+        os.close(old)
+
+
+def _copy_data(old: int, new: int, size: int) -> None:
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(old, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                return
+            raise
+        end = os.lseek(old, start, os.SEEK_HOLE)
+        os.lseek(new, start, os.SEEK_SET)
+        while start < end:
+            sent = os.sendfile(new, old, start, end - start)
+            if not sent:  # it was cut off meanwhile
+                return
+            start += sent
+
+
+def _like(descriptor: int, found: os.stat_result) -> None:
+    os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+    os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -14,6 +14,10 @@ Theory of operation. `STEPS` is the whole story; read it top to bottom. The orde
 
 The PID namespace is made by the zygote just before the fork. Each step is a layer of its own with a test that fails
 without it (`tests/escapes`), which is why a layer can be left out by name: `Isolation(without=...)`.
+
+The guest of a session is born in two parts, for it may be copied later (see `warden`): its warden takes `WARDEN_STEPS`, forks
+it, and it takes `SESSION_STEPS`, which differ in three places. Two capabilities stay, asleep; the gates come in front
+of seccomp; and its memory is hidden, for its branches will be its neighbours in one PID namespace.
 """
 
 from __future__ import annotations
@@ -21,10 +25,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex._kernel import landlock, mounts, namespaces, processes, resources, seccomp
+from dspex._kernel import gates, landlock, mounts, namespaces, processes, resources, seccomp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Steps = tuple[tuple[str, Callable[["Birth"], None], tuple[str, ...]], ...]
 
 SANDBOX_ROOT: Final = "/run/sandbox"
 KERNEL: Final = "/kernel"  # holds the mount point of /proc, a link to it
@@ -79,6 +85,7 @@ class Walls(NamedTuple):
     subprocesses: bool
     rules: FileRules
     filter: seccomp.Filter
+    branches: int = 0  # copies of a session's guest that may live at once
 
 
 class Birth(NamedTuple):
@@ -88,11 +95,12 @@ class Birth(NamedTuple):
     directory: str  # where it works: the tmpfs, or a directory of its own at level landlock
     keep: tuple[int, ...]  # descriptors that stay open
     hello: Callable[[], None]
+    give_listener: Callable[[int], None] | None = None  # to the warden of a session's guest
 
 
-def confine(birth: Birth) -> None:
+def confine(birth: Birth, steps: Steps | None = None) -> None:
     """Run the steps; the process is a guest when this returns. `OSError` names the step that failed."""
-    for name, step, levels in STEPS:
+    for name, step, levels in steps or STEPS:
         if birth.walls.level in levels and name not in birth.walls.without:
             try:
                 step(birth)
@@ -107,10 +115,21 @@ def _own_namespaces(birth: Birth) -> None:
 
 def _own_files(birth: Birth) -> None:
     walls = birth.walls
-    # One inode costs about a kilobyte of kernel memory: files are bounded along with bytes.
-    mounts.tmpfs(SANDBOX_ROOT, size=walls.disk, inodes=max(64, walls.disk // 4096), noexec=not walls.subprocesses)
+    mount_disk(walls)
     if "pid" not in walls.without and "proc" not in walls.without:
         mounts.proc("/proc")
+
+
+def mount_disk(walls: Walls, *, instead: bool = False) -> None:
+    """The tmpfs that a guest works in, empty; `instead` of the one that is there."""
+    if instead:
+        mounts.unmount(SANDBOX_ROOT)
+    # One inode costs about a kilobyte of kernel memory: files are bounded along with bytes.
+    mounts.tmpfs(SANDBOX_ROOT, size=walls.disk, inodes=max(64, walls.disk // 4096), noexec=not walls.subprocesses)
+
+
+def _proc_of_ones_own(birth: Birth) -> None:
+    mounts.proc("/proc", own_only=True)
 
 
 def _own_user(birth: Birth) -> None:
@@ -122,6 +141,13 @@ def _working_directory(birth: Birth) -> None:
     for name in ("work", "tmp"):
         os.mkdir(f"{birth.directory}/{name}", 0o700)
     os.chdir(f"{birth.directory}/work")
+
+
+def _own_views(birth: Birth) -> None:
+    # A second mount namespace, now of the user namespace that the session's processes are in: what is mounted in this one
+    # and its copies can be taken away again.
+    namespaces.unshare(namespaces.MOUNT)
+    mount_disk(birth.walls)
 
 
 def _rlimits(birth: Birth) -> None:
@@ -142,11 +168,30 @@ def _rlimits(birth: Birth) -> None:
         resources.set_limits(processes=walls.processes)
 
 
+def _session_rlimits(birth: Birth) -> None:
+    # Branches count together, and the warden among them. It raises the soft limit along with their number.
+    walls = birth.walls
+    _rlimits(birth._replace(walls=walls._replace(processes=walls.processes + 1 + walls.branches)))
+    resources.allow_processes(0, walls.processes + 1)
+
+
 def _credentials(birth: Birth) -> None:
     # With no_new_privs an execve grants nothing, whatever the bounding set holds; emptying it too would cost more than
     # all other steps together.
     processes.forbid_new_privileges()
     processes.drop_capabilities()
+
+
+def _sleeping_credentials(birth: Birth) -> None:
+    processes.forbid_new_privileges()
+    processes.keep_capabilities_for_a_view()
+
+
+def _gates(birth: Birth) -> None:
+    assert birth.give_listener is not None  # a guest with gates has a warden
+    listener = gates.install(seccomp.gates())
+    birth.give_listener(listener)
+    os.close(listener)
 
 
 def _hidden(birth: Birth) -> None:
@@ -176,7 +221,7 @@ def _seccomp(birth: Birth) -> None:
 
 _BOTH: Final = ("namespaces", "landlock")
 
-STEPS: Final[tuple[tuple[str, Callable[[Birth], None], tuple[str, ...]], ...]] = (
+STEPS: Final[Steps] = (
     ("mount", _own_namespaces, ("namespaces",)),
     ("files", _own_files, ("namespaces",)),
     ("user", _own_user, ("namespaces",)),
@@ -188,4 +233,26 @@ STEPS: Final[tuple[tuple[str, Callable[[Birth], None], tuple[str, ...]], ...]] =
     ("hello", _hello, _BOTH),
     ("descriptors", _descriptors, _BOTH),
     ("seccomp", _seccomp, _BOTH),
+)
+
+_HERE: Final = ("namespaces",)
+
+WARDEN_STEPS: Final[Steps] = (
+    ("mount", _own_namespaces, _HERE),
+    ("proc", _proc_of_ones_own, _HERE),
+    ("user", _own_user, _HERE),
+    ("files", _own_views, _HERE),
+    ("work", _working_directory, _HERE),
+    ("memory", _hidden, _HERE),
+)
+
+SESSION_STEPS: Final[Steps] = (
+    ("rlimits", _session_rlimits, _HERE),
+    ("credentials", _sleeping_credentials, _HERE),
+    ("gates", _gates, _HERE),
+    ("memory", _hidden, _HERE),
+    ("landlock", _landlock, _HERE),
+    ("hello", _hello, _HERE),
+    ("descriptors", _descriptors, _HERE),
+    ("seccomp", _seccomp, _HERE),
 )

@@ -54,6 +54,8 @@ class ResourceLimits(Frozen):
     """Bytes of stdout, and as many of stderr."""
     value: int = 64 * MIB
     """Bytes of the value that crosses back, its buffers included."""
+    branches: int = 1024
+    """Living processes of one session: the session itself, its forks and its checkpoints."""
 
     if TYPE_CHECKING:  # what may be given is wider than what is held
 
@@ -68,6 +70,7 @@ class ResourceLimits(Frozen):
             disk: int | str | None = ...,
             output: int | str = ...,
             value: int | str = ...,
+            branches: int = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -118,6 +121,7 @@ class ResourceLimits(Frozen):
                 f"Keeps at most {format_size(self.disk)} of files of its own.",
                 f"Prints at most {format_size(self.output)} to stdout and as much to stderr.",
                 f"Answers with a value of at most {format_size(self.value)}.",
+                f"Has at most {self.branches:,} branches and checkpoints as a session, each with limits of its own.",
             )
         )
 
@@ -197,6 +201,7 @@ _ALLOWED: Final = {
     "disk": _DISK_ALLOWED,
     "output": _Allowed(1, GIB, _parse_size, format_size),
     "value": _Allowed(1, 64 * GIB, _parse_size, format_size),
+    "branches": _Allowed(1, 30_000, _parse_count, "{:,.0f}".format),
 }
 
 

@@ -14,19 +14,23 @@ import os
 import select
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dspex._kernel import processes, resources
 from dspex.errors import SandboxStartError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dspex._sandbox.limits import ResourceLimits
     from dspex.languages._base import Plan
 
 _SERIAL: Final = struct.Struct("<Q")
 _EXIT: Final = struct.Struct("<QidQ")
-_RIGHTS: Final = struct.Struct("5i")
-_RIGHTS_SPACE: Final = socket.CMSG_SPACE(_RIGHTS.size)
+_ANNOUNCE: Final = struct.Struct("<QI")
+_BORN: Final = struct.Struct("<QI")
+_OWN: Final = 5  # descriptors in a hello (`Ends`); a session's guest sends its warden's control socket besides
+_RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * (_OWN + 1))
 _MAX_MESSAGE: Final = 8192
 _BRIEF: Final = 0.001  # seconds
 _CONTROL: Final = 3  # the control socket's number in the launcher
@@ -71,6 +75,16 @@ class Gone(NamedTuple):
     """The zygote is no more."""
 
 
+class Ends(NamedTuple):
+    """The descriptors through which the host has to do with a guest, in the order of a hello."""
+
+    channel: int
+    pidfd: int
+    out: int
+    err: int
+    work: int
+
+
 class Guest:
     """One confined process, and the descriptors through which the host has to do with it."""
 
@@ -82,23 +96,31 @@ class Guest:
         "directory",
         "ended",
         "err",
+        "inner",
         "lost",
         "out",
         "pidfd",
+        "post_mortem",
+        "seen",
         "serial",
+        "warden",
         "work",
     )
 
-    def __init__(self, serial: int, channel: int, pidfd: int, out: int, err: int, work: int) -> None:
+    def __init__(self, serial: int, ends: Ends) -> None:
         self.serial = serial
-        self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=channel)
-        self.pidfd = pidfd
-        self.out = out
-        self.err = err
-        self.work = work  # its working directory, which can be read here as long as this is open
+        self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=ends.channel)
+        self.pidfd = ends.pidfd
+        self.out = ends.out
+        self.err = ends.err
+        self.work = ends.work  # its working directory, which can be read here as long as this is open
         self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
         self.lost = False  # its zygote went, and will not say how it ended
+        self.seen: dict[str, Any] = {}  # its files as the host last saw them, by name
         self.directory = ""  # of the host's, where it works at level landlock
+        self.warden: Warden | None = None  # of a session's first guest, until its tree takes it
+        self.inner = Warden.FIRST  # its number in a session's PID namespace
+        self.post_mortem: Callable[[float], Ended | None] | None = None  # where the zygote would not know how it ended
         self._peak = 0
         self._pid = 0
         self._status = -1  # /proc/PID/status, open from the first time that it was asked for
@@ -142,6 +164,8 @@ class Guest:
             return
         pidfd, self.pidfd = self.pidfd, -1
         self.channel.close()
+        if self.warden is not None:
+            self.warden.close()
         for descriptor in (pidfd, self.out, self.err, self.work, self._status):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -156,6 +180,78 @@ class Guest:
             return b"", False
         os.lseek(descriptor, 0, os.SEEK_SET)
         return os.pread(descriptor, min(size, limit), 0), size > limit
+
+
+class Branch(NamedTuple):
+    """A copy of a session's guest that has its view: its number among the session's processes, and which copy it is."""
+
+    inner: int
+    place: int  # among the copies that were announced, from 0
+    pidfd: int
+    work: int
+
+
+class Uncopied(NamedTuple):
+    """A copy that could not be made; `reason` names the step."""
+
+    reason: str
+
+
+class Warden:
+    """A session's warden, by its control socket. One caller at a time: whoever has the session tree's lock."""
+
+    FIRST: Final = 2  # the number of a session's first guest, in the warden's PID namespace
+
+    def __init__(self, control: int) -> None:
+        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=control)
+
+    def announce(self, parent: int, number: int) -> None:
+        """So many copies of process `parent` are to come. `OSError` when the warden has gone."""
+        self._control.send(b"A" + _ANNOUNCE.pack(parent, number))
+
+    def receive(self, patience: float) -> Branch | Uncopied | Ended | None:
+        """Its next word; None when it has gone, or says nothing for `patience` seconds."""
+        self._control.settimeout(patience)
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(_MAX_MESSAGE, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return None
+        match data[:1]:
+            case b"B":
+                inner, place = _BORN.unpack_from(data, 1)
+                return _branch(inner, place, received(ancillary))
+            case b"X":
+                return Ended(*_EXIT.unpack_from(data, 1))
+            case b"E":
+                return Uncopied(data[1:].decode("utf-8", "replace"))
+        return None
+
+    def how_ended(self, inner: int, patience: float) -> Ended | None:
+        """How process `inner` ended; None when it lives on for `patience` seconds, or the warden has gone."""
+        try:
+            self._control.send(b"W" + _SERIAL.pack(inner))
+        except OSError:
+            return None
+        while (word := self.receive(patience)) is not None:
+            if isinstance(word, Ended) and word.serial == inner:
+                return word
+            if isinstance(word, Branch):
+                os.close(word.pidfd)
+                os.close(word.work)
+        return None
+
+    def close(self) -> None:
+        """End the warden, and with it every process of the session."""
+        self._control.close()
+
+
+def _branch(inner: int, place: int, descriptors: list[int]) -> Branch | Uncopied:
+    if len(descriptors) == 2:
+        pidfd, work = descriptors
+        return Branch(inner, place, pidfd, work)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return Uncopied("this process has too many files open to take in another branch (see ulimit -n)")
 
 
 class Zygote:
@@ -191,13 +287,13 @@ class Zygote:
         """The control socket's descriptor, to wait on."""
         return self._control.fileno()
 
-    def fork(self, serial: int) -> bool:
+    def fork(self, serial: int, *, session: bool = False) -> bool:
         """Ask for one more guest; its hello comes later. False when the zygote has too much to do already.
 
-        A zygote that has gone is found out by its reader.
+        With `session` it is one that can be branched. A zygote that has gone is found out by its reader.
         """
         try:
-            self._control.send(b"F" + _SERIAL.pack(serial), socket.MSG_DONTWAIT)
+            self._control.send((b"S" if session else b"F") + _SERIAL.pack(serial), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -252,14 +348,25 @@ class Zygote:
 
 def _born(serial: int, ancillary: list[tuple[int, int, bytes]]) -> Guest | Stillborn:
     """The guest that said hello; the kernel drops descriptors for which this process has no room."""
-    descriptors = array.array("i")
-    for _, _, data in ancillary:
-        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    if len(descriptors) == _RIGHTS.size // descriptors.itemsize:
-        return Guest(serial, *descriptors)
+    descriptors = received(ancillary)
+    if len(descriptors) == _OWN:
+        return Guest(serial, Ends(*descriptors))
+    if len(descriptors) == _OWN + 1:
+        *own, control = descriptors
+        guest = Guest(serial, Ends(*own))
+        guest.warden = Warden(control)
+        return guest
     for descriptor in descriptors:
         os.close(descriptor)
     return Stillborn(serial, "this process has too many files open to take in another guest (see ulimit -n)")
+
+
+def received(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came beside a message."""
+    descriptors = array.array("i")
+    for _, _, data in ancillary:
+        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return list(descriptors)
 
 
 class _Launcher:
@@ -296,6 +403,15 @@ class _Launcher:
         os.close(self._pidfd)
 
 
+# Without these there is no view to give, and without the others nothing that keeps branches apart.
+_BRANCHING_TAKES: Final = frozenset(("user", "pid", "root", "seccomp"))
+
+
+def can_branch(level: str, without: frozenset[str], subprocesses: bool) -> bool:
+    """True where a session's guest can be copied: with all namespaces, and without children, which could not follow."""
+    return level == "namespaces" and not subprocesses and not without & _BRANCHING_TAKES
+
+
 def charter(
     plan: Plan,
     limits: ResourceLimits,
@@ -319,6 +435,7 @@ def charter(
         "guest": plan.guest,
         "profile": plan.profile,
         "subprocesses": subprocesses,
+        "branches": limits.branches if can_branch(level, without, subprocesses) else 0,
         "directory": directory,
         "limits": {
             "heap": _heap(limits),

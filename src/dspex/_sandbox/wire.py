@@ -3,6 +3,7 @@
 Theory of operation. A frame is a header of 16 bytes (magic, kind, flags, length of the body, length of the buffers),
 the body, then the raw buffers. `Decoder` is fed whatever the socket gave and hands out whole frames; it checks each
 header against its bounds before it keeps a byte of what follows, so a guest that announces a terabyte costs nothing.
+Behind an answer nothing may follow; behind a call more frames may, for a guest makes several calls at once.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ MAGIC: Final = b"dx"
 
 EXECUTE: Final = 1
 LENT: Final = 2
+RETURN: Final = 3
+FORK: Final = 4
+TUNE: Final = 5
 ANSWER: Final = 16
 BORROW: Final = 17
+CALL: Final = 18
+DISPLAY: Final = 19
 
-TAGGED: Final = 1  # of an ANSWER: the value holds tags
+TAGGED: Final = 1  # of an ANSWER or a CALL: the value holds tags
 IN_LOAN: Final = 2  # of an ANSWER: the buffers lie in the memory file that the host lent
-IN_MEMORY_FILE: Final = 1  # of an EXECUTE: the buffers come as one sealed memory file
+IN_MEMORY_FILE: Final = 1  # of an EXECUTE or a RETURN: the buffers come as one sealed memory file
 
 MAX_BODY: Final = 0xFFFFFFFF
+
+_FROM_GUESTS: Final = (ANSWER, BORROW, CALL, DISPLAY)
+_FOLLOWED: Final = (CALL, DISPLAY)  # kinds behind which more frames may come without being asked for
 
 
 class MalformedFrame(ValueError):  # noqa: N818 (a fact about bytes, caught at once by the layer above)
@@ -57,26 +66,26 @@ class Decoder:
         return self._needed - len(self._data)
 
     def feed(self, data: bytes) -> Frame | None:
-        """Take bytes; the frame that they complete, if they do. Raises `MalformedFrame`."""
+        """Take bytes; the first frame that is complete, if one is (no bytes: the next one). Raises `MalformedFrame`."""
         self._data += data
         if len(self._data) < HEADER.size:
             return None
-        _, kind, flags, body, buffers = self._checked_header()
+        _, kind, flags, body, _ = self._checked_header()
         if len(self._data) < self._needed:
             return None
-        if len(self._data) > self._needed:
+        if len(self._data) > self._needed and kind not in _FOLLOWED:
             raise MalformedFrame("bytes follow the frame that nobody asked for")
         view = memoryview(self._data)
         end = HEADER.size + body
-        frame = Frame(kind, flags, bytes(view[HEADER.size : end]), bytes(view[end : end + buffers]))
-        self._data, self._needed = bytearray(), HEADER.size
+        frame = Frame(kind, flags, bytes(view[HEADER.size : end]), bytes(view[end : self._needed]))
+        self._data, self._needed = self._data[self._needed :], HEADER.size
         return frame
 
     def _checked_header(self) -> tuple[bytes, int, int, int, int]:
         magic, kind, flags, body, buffers = HEADER.unpack_from(self._data)
         if magic != MAGIC:
             raise MalformedFrame(f"a frame cannot start with {magic!r}")
-        if kind not in (ANSWER, BORROW):
+        if kind not in _FROM_GUESTS:
             raise MalformedFrame(f"kind {kind} is not one that a guest may send")
         if body + buffers > self._limit:
             raise MalformedFrame(f"{body + buffers:,} bytes announced, {self._limit:,} allowed")

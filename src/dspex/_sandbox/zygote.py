@@ -14,10 +14,11 @@ unshare: the launcher itself becomes the zygote.
 A guest needs a PID namespace of its own without a second fork: `unshare(PID)`, `fork()`, then setns back into the
 zygote's own PID namespace, so that the next unshare is allowed again.
 
-Messages, host to zygote: `F` + serial (fork a guest), `W` + serial (how did this guest end?). Zygote to host: `R` (ready), `N` +
-text (the kernel refuses these walls), `P` + text (a preload failed), `X` + serial, wait status, CPU seconds, peak memory (a
-guest ended otherwise than by our leave, or was asked about), `E` + serial + text (a guest could not be confined). A guest
-sends one: `H` + serial with its descriptors, before any user code.
+Messages, host to zygote: `F` + serial (fork a guest), `S` + serial (fork a warden, and by it a session's guest), `W` + serial
+(how did this guest end?). Zygote to host: `R` (ready), `N` + text (the kernel refuses these walls), `P` + text (a preload
+failed), `X` + serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave, or was asked about),
+`E` + serial + text (a guest could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code;
+a session's guest sends its warden's control socket too.
 """
 
 from __future__ import annotations
@@ -36,15 +37,23 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dspex._kernel import memory, mounts, namespaces, processes, seccomp, trees
-from dspex._sandbox import rootfs
-from dspex._sandbox.confine import SANDBOX_ROOT, Birth, FileRules, Walls, confine
+from dspex._sandbox import rootfs, warden
+from dspex._sandbox.confine import (
+    SANDBOX_ROOT,
+    SESSION_STEPS,
+    WARDEN_STEPS,
+    Birth,
+    FileRules,
+    Walls,
+    confine,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 SERIAL = struct.Struct("<Q")
 EXIT = struct.Struct("<QidQ")
-_SCM_RIGHTS = struct.Struct("5i")
 _MAX_MESSAGE = 1 << 20
 _OVERFLOW_ID = 65534
 _IDLE = 20  # milliseconds without a request
@@ -216,6 +225,9 @@ class Zygote:
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_pids else -1
         self._guest: Any = self._preload()
         self._walls = self._plan_walls()
+        self._session_walls = self._walls
+        if charter["branches"]:
+            self._session_walls = self._plan_walls(branches=charter["branches"])
         self._guest.prepare(charter["profile"])
         # What there is now stays for good: a collection in a guest must not touch, and so copy, the pages it lies on.
         gc.freeze()
@@ -247,7 +259,9 @@ class Zygote:
         except ImportError:
             names.clear()  # level landlock, and the library lies where nobody may enter: guests will say so themselves
         gc.freeze()
-        self._walls = self._walls._replace(heap=self._charter["limits"]["heap"] + _address_space())
+        heap = self._charter["limits"]["heap"] + _address_space()
+        self._walls = self._walls._replace(heap=heap)
+        self._session_walls = self._session_walls._replace(heap=heap)
 
     def _preload(self) -> ModuleType:
         """Import what guests shall find imported, and leave nothing of dspex that a program could import."""
@@ -255,20 +269,27 @@ class Zygote:
         os.environ.update(self._charter["environment"])
         sys.path[:] = self._charter["sys_path"]
         sys.argv[:] = [""]
+        if self._charter["preload"] and self._level == "namespaces":
+            mounts.tmpfs(
+                SANDBOX_ROOT, size=1 << 24
+            )  # some packages want a place for caches; guests mount theirs over it
+            os.mkdir(f"{SANDBOX_ROOT}/tmp")
         for name in self._charter["preload"]:
             importlib.import_module(name)
         for name in [name for name in sys.modules if name.partition(".")[0] == "dspex"]:
             del sys.modules[name]
         return guest
 
-    def _plan_walls(self) -> Walls:
+    def _plan_walls(self, branches: int = 0) -> Walls:
         charter, limits = self._charter, self._charter["limits"]
         rules = seccomp.Rules(
             subprocesses=charter["subprocesses"],
             only_own_pid=self._level == "landlock",
             metadata=self._level == "namespaces",
+            branching=branches > 0,
         )
         return Walls(
+            branches=branches,
             level=self._level,
             without=frozenset(charter["without"]),
             heap=limits["heap"] + _address_space(),
@@ -298,7 +319,7 @@ class Zygote:
             self._tell(serial)
             return
         try:
-            self._fork(serial)
+            self._fork(serial, session=message[:1] == b"S")
         except OSError as error:
             self._say(b"E" + SERIAL.pack(serial) + _describe(error))
 
@@ -325,13 +346,15 @@ class Zygote:
         else:
             self._say(b"X" + EXIT.pack(serial, 0, 0.0, 0))  # any other status has been told already
 
-    def _fork(self, serial: int) -> None:
+    def _fork(self, serial: int, *, session: bool) -> None:
         if self._own_pids:
             namespaces.unshare(namespaces.PID)
         try:
             pid = os.fork()
+            if pid == 0 and session:
+                self._be_warden(serial)
             if pid == 0:
-                self._be_born(serial)
+                self._be_born(serial, self._confine)
             self._serials[pid] = serial
         finally:
             if self._own_pids and os.getpid() == 1:
@@ -356,44 +379,106 @@ class Zygote:
 
     # --- In the guest ------------------------------------------------------------------------------------------------
 
-    def _be_born(self, serial: int) -> NoReturn:
+    def _be_born(self, serial: int, confined: Callable[[int], int]) -> NoReturn:
         """Be confined, say hello, run the guest program; never return into the zygote's code."""
         try:
             if not self._own_pids:
                 processes.die_with_parent()
-            channel = self._confine(serial)
+            channel = confined(serial)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         except BaseException as error:  # the host waits for this guest: it must hear why there will be none
-            self._control.send(b"E" + SERIAL.pack(serial) + _describe(error))
-            os._exit(1)
+            self._stillborn(serial, error)
         try:
             self._guest.main(channel)
         finally:
             os._exit(70)
 
+    def _stillborn(self, serial: int, error: BaseException) -> NoReturn:
+        self._control.send(b"E" + SERIAL.pack(serial) + _describe(error))
+        os._exit(1)
+
     def _confine(self, serial: int) -> int:
-        # The C module's own sockets: Python's class around them would touch a hundred more shared pages in every guest.
-        theirs, channel = _socket.socketpair()
-        size = _whole_pages(self._charter["limits"]["output"]) + 4096
-        out, err = memory.output_file("stdout", size), memory.output_file("stderr", size)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
         directory = SANDBOX_ROOT
         if self._level == "landlock":
             directory = f"{self._charter['directory']}/{serial}"
             os.mkdir(directory, 0o700)
-
-        def hello() -> None:
-            pidfd = processes.open_pidfd(os.getpid())
-            work = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            rights = _SCM_RIGHTS.pack(theirs.fileno(), pidfd, out, err, work)
-            control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
-            self._control.sendmsg([b"H" + SERIAL.pack(serial)], control)
-
-        confine(Birth(self._walls, directory, (0, 1, 2, channel.fileno()), hello))
-        theirs.detach()  # closed by now, and its number may be another's
+        equipment = Equipment(self._charter["limits"]["output"])
+        birth = Birth(self._walls, directory, equipment.kept, lambda: equipment.hand_over(self._control, serial))
+        confine(birth)
         self._control.detach()
-        return channel.detach()
+        return equipment.own_channel()
+
+    # --- In a session's warden, and its guest ---------------------------------------------------------------------------
+
+    def _be_warden(self, serial: int) -> NoReturn:
+        """Take the namespaces, fork the guest, and watch over it."""
+        walls = self._session_walls
+        try:
+            confine(Birth(walls, SANDBOX_ROOT, (), lambda: None), WARDEN_STEPS)
+            ours, hosts = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            leash, guests_end = _socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                leash.close()
+                self._be_born(serial, lambda serial: self._confine_in_session(serial, hosts, guests_end))
+        except BaseException as error:
+            self._stillborn(serial, error)
+        try:
+            warden.watch_over(walls, ours, leash, pid)
+        finally:
+            os._exit(70)
+
+    def _confine_in_session(self, serial: int, warden: _socket.socket, leash: _socket.socket) -> int:
+        equipment = Equipment(self._charter["limits"]["output"], warden)
+        confine(
+            Birth(
+                self._session_walls,
+                SANDBOX_ROOT,
+                equipment.kept,
+                lambda: equipment.hand_over(self._control, serial),
+                lambda listener: _hand(leash, listener),
+            ),
+            SESSION_STEPS,
+        )
+        for closed in (self._control, warden, leash):
+            closed.detach()
+        return equipment.own_channel()
+
+
+class Equipment:
+    """The descriptors that one guest has in common with the host."""
+
+    def __init__(self, output: int, *more: _socket.socket) -> None:
+        # The C module's own sockets: Python's class around them would touch a hundred more shared pages in every guest.
+        self._theirs, self._channel = _socket.socketpair()
+        size = _whole_pages(output) + 4096
+        self._files = memory.output_file("stdout", size), memory.output_file("stderr", size)
+        self._more = more
+        for number, file in enumerate(self._files, 1):
+            os.dup2(file, number)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """What the guest keeps open of all that it inherited."""
+        return 0, 1, 2, self._channel.fileno()
+
+    def hand_over(self, control: _socket.socket, serial: int) -> None:
+        """The hello: everything that the host needs, in one message."""
+        pidfd = processes.open_pidfd(os.getpid())
+        work = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptors = (self._theirs.fileno(), pidfd, *self._files, work, *(other.fileno() for other in self._more))
+        rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+        control.sendmsg([b"H" + SERIAL.pack(serial)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+
+    def own_channel(self) -> int:
+        """The guest's end, when all else has been closed by number."""
+        self._theirs.detach()  # its number may be another's by now
+        return self._channel.detach()
+
+
+def _hand(leash: _socket.socket, listener: int) -> None:
+    leash.sendmsg([b"L"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))])
 
 
 def _address_space() -> int:

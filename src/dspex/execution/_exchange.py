@@ -1,8 +1,9 @@
 """One request and its answer, without any I/O: what to send next, what the bytes that came mean.
 
 Theory of operation. A driver (blocking, asyncio, or `map`'s poll loop) sends what `opening` or `lend` give, and feeds
-what it reads. The exchange is over when `reply` is set; a guest that breaks the protocol has made the reply a `Breach`, never an
-exception that could be taken for the engine's. All bounds are checked here, on the host's side of the wall.
+what it reads. Calls of tools go to `Calls` as they come. The exchange is over when `reply` is set; a guest that breaks the
+protocol has made the reply a `Breach`, never an exception that could be taken for the engine's. All bounds are checked here,
+on the host's side of the wall.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dspex._sandbox import wire
 from dspex.execution._result import KINDS, Failure
 
 if TYPE_CHECKING:
+    from dspex.execution._calls import Calls
+    from dspex.execution._displays import Displays
     from dspex.languages._base import Language
 
 _LENGTH: Final = struct.Struct("<I")
@@ -46,13 +49,28 @@ class Message(NamedTuple):
     data: list[bytes | memoryview]
     descriptor: int = -1
 
+    def close(self) -> None:
+        """Let go of the descriptor of a message that was never sent."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+def framed(kind: int, body: bytes, buffers: list[memoryview]) -> Message:
+    """A frame of the host's, its buffers in a memory file if they are large."""
+    size = sum(buffer.nbytes for buffer in buffers)
+    if size > _INLINE:
+        return Message([wire.header(kind, wire.IN_MEMORY_FILE, len(body), size), body], _sealed(buffers, size))
+    return Message([b"".join((wire.header(kind, 0, len(body), size), body, *buffers))])
+
 
 class Exchange:
     """The state of one request on one channel."""
 
-    __slots__ = ("_decoder", "_language", "_limit", "_loan", "reply")
+    __slots__ = ("_decoder", "_language", "_limit", "_loan", "calls", "displays", "reply")
 
-    def __init__(self, language: Language, limit: int) -> None:
+    def __init__(self, language: Language, limit: int, calls: Calls | None = None) -> None:
+        self.calls = calls
+        self.displays: Displays | None = None  # once there is one
         self._language = language
         self._limit = limit
         self._decoder = wire.Decoder(2 * limit + _ENVELOPE)
@@ -66,16 +84,15 @@ class Exchange:
 
     def opening(self, body: bytes, buffers: list[memoryview]) -> Message:
         """The request itself."""
-        size = sum(buffer.nbytes for buffer in buffers)
-        if size > _INLINE:
-            head = wire.header(wire.EXECUTE, wire.IN_MEMORY_FILE, len(body), size)
-            return Message([head, body], _sealed(buffers, size))
-        return Message([b"".join((wire.header(wire.EXECUTE, 0, len(body), size), body, *buffers))])
+        return framed(wire.EXECUTE, body, buffers)
 
     def feed(self, data: bytes) -> Message | None:
         """Take bytes of the guest; what to send back at once, if anything."""
         try:
             frame = self._decoder.feed(data)
+            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY):
+                self._take(frame)
+                frame = self._decoder.feed(b"")
             if frame is None:
                 return None
             if frame.kind == wire.BORROW:
@@ -90,6 +107,24 @@ class Exchange:
         if self._loan is not None:
             os.close(self._loan[0])
             self._loan = None
+
+    def _take(self, frame: wire.Frame) -> None:
+        if frame.kind == wire.DISPLAY:
+            self._see(frame)
+            return
+        if self.calls is None:
+            raise ValueError("a tool was called in a run that has none")
+        try:
+            self.calls.take(frame)
+        except RecursionError:
+            raise ValueError("a call's arguments are nested too deeply") from None
+
+    def _see(self, frame: wire.Frame) -> None:
+        if self.displays is None:
+            from dspex.execution._displays import Displays
+
+            self.displays = Displays(self._limit)
+        self.displays.take(frame)
 
     def _lend(self, frame: wire.Frame) -> Message | None:
         if len(frame.body) != 8 or frame.buffers or self._loan is not None:

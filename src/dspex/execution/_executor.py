@@ -13,23 +13,30 @@ from dspex import languages
 from dspex._sandbox.limits import ResourceLimits
 from dspex._sandbox.policy import SecurityPolicy
 from dspex.errors import ClosedError, LimitsError, UsageError
+from dspex.execution import _files
 from dspex.execution._isolation import Isolation
-from dspex.execution._job import Job, Prepared
+from dspex.execution._job import Job, Prepared, Resumption
+from dspex.execution._nesting import WAITING
 from dspex.execution._pool import Pool
 from dspex.execution._run import Run, adrive, drive
 from dspex.execution._turn import await_turn, wait
 from dspex.languages._base import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
 
     from dspex._sandbox.process import Guest
+    from dspex.execution._calls import Calls, PendingCall
+    from dspex.execution._exchange import Message
     from dspex.execution._line import Caller
     from dspex.execution._result import ExecutionResult
     from dspex.execution._session import Session
-    from dspex.languages._base import Language
+    from dspex.execution._stream import Event
+    from dspex.execution._tools import Tools
+    from dspex.execution._workshop import Workshop
+    from dspex.languages._base import Language, ToolSpec
 
 
 @final
@@ -64,6 +71,7 @@ class CodeExecutor:
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._workshop: Workshop | None = None
         self._submitted = 0
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         _EXECUTORS.add(self)
@@ -79,20 +87,27 @@ class CodeExecutor:
         environment: Mapping[str, str] | None = None,
         working_directory: str | None = None,
         timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
     ) -> ExecutionResult:
         """Run `code` in a fresh guest and return its result; the value is that of the last expression.
 
         `variables` become names of the program. `imports` ("numpy", "numpy as np") are preloaded and bound.
         `environment` is what the program finds in its environment besides the engine's own few. `working_directory` is a
-        path inside the sandbox. `timeout` is in seconds of wall time and only ever shortens `limits.wall`.
+        path inside the sandbox. `timeout` is in seconds of wall time and only ever shortens `limits.wall`. `tools` are
+        functions of yours that the program may call, by name or as they are called (see `Tool`); the deadline goes on
+        while they run. `files` lie in the working directory when the program begins: names there to paths of the host or
+        bytes, together at most `limits.disk`.
 
         Raises `UsageError` and below for wrong arguments, `SandboxError` and below when the engine fails. A program
         that fails is a result whose `error` says why.
         """
-        return self._execute(self.prepare(Job(code, variables, imports, environment, working_directory, timeout)))
+        return self._execute(
+            self.prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        )
 
     def _execute(self, prepared: Prepared) -> ExecutionResult:
-        pool, caller, waited = self._acquire(prepared.imports, needs_place=True)
+        pool, caller, waited = self.acquire(prepared.imports, needs_place=self.needs_place())
         guest = _guest_of(caller)
         try:
             run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
@@ -115,10 +130,12 @@ class CodeExecutor:
         environment: Mapping[str, str] | None = None,
         working_directory: str | None = None,
         timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
     ) -> ExecutionResult:
-        """`execute` for event loops: awaits, takes no thread. Cancelling it kills the guest."""
-        prepared = self.prepare(Job(code, variables, imports, environment, working_directory, timeout))
-        pool, caller, waited = await self._aacquire(prepared.imports, needs_place=True)
+        """`execute` for event loops: awaits, takes no thread but for sync tools. Cancelling it kills the guest."""
+        prepared = self.prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        pool, caller, waited = await self.aacquire(prepared.imports, needs_place=self.needs_place())
         guest = _guest_of(caller)
         try:
             run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
@@ -141,9 +158,56 @@ class CodeExecutor:
         environment: Mapping[str, str] | None = None,
         working_directory: str | None = None,
         timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
     ) -> Future[ExecutionResult]:
         """`execute` behind the caller's back: a future of its result. Raises `QueueFullError` at once."""
-        return self._in_background(self.prepare(Job(code, variables, imports, environment, working_directory, timeout)))
+        return self._in_background(
+            self.prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        )
+
+    def stream(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+    ) -> Iterator[Event]:
+        """`execute` that tells what happens as it happens: `Output`, `Display`, `ToolCall`,
+        `ToolReturn`, and `Finished` last.
+
+        The program begins with the first event that is asked for; it goes on while the consumer is away, but for its
+        tool calls. Closing the iterator early kills it.
+        """
+        from dspex.execution import _stream
+
+        return _stream.fresh(
+            self, self.prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        )
+
+    def astream(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+    ) -> AsyncIterator[Event]:
+        """`stream` for event loops."""
+        from dspex.execution import _stream
+
+        return _stream.afresh(
+            self, self.prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        )
 
     def map(self, jobs: Iterable[str | Job], *, concurrency: int | None = None) -> Iterator[ExecutionResult]:
         """Run many programs, at most `concurrency` at once, and yield their results in order as they come.
@@ -154,11 +218,30 @@ class CodeExecutor:
 
         return run_all(self, jobs, _count("concurrency", concurrency, self.max_concurrency))
 
-    def session(self, *, imports: Sequence[str] = ()) -> Session:
-        """A living guest in which names persist between its `execute` calls, with `imports` preloaded."""
+    def session(
+        self,
+        *,
+        imports: Sequence[str] = (),
+        tools: Tools | None = None,
+        on_timeout: str = "interrupt",
+        seed: int | None = None,
+    ) -> Session:
+        """A living guest in which names persist between its `execute` calls, with `imports` preloaded.
+
+        `tools` are offered to every call; a mapping is kept as it is and looked at anew each time. A call beyond its
+        deadline is interrupted, and the session lives on if the program gives way; `on_timeout="end"` ends it.
+        `seed` makes `random` and NumPy in it and in its branches repeatable; the kernel's own numbers (`os.urandom`, and so
+        `uuid4` and `secrets`) are never.
+        """
         from dspex.execution._session import Session
 
-        session = Session(self, _imports(imports))
+        if on_timeout not in ("interrupt", "end"):
+            raise UsageError(f"on_timeout is {on_timeout!r}; it must be 'interrupt' or 'end'")
+        if tools is not None:
+            from dspex.execution._tools import offered
+
+            offered(tools)
+        session = Session(self, _imports(imports), tools=tools, ends_on_timeout=on_timeout == "end", seed=_seed(seed))
         self._sessions.add(session)
         return session
 
@@ -170,8 +253,11 @@ class CodeExecutor:
             self._closed = True
             pool, self._pool = self._pool, None
             threads, self._threads = self._threads, None
+            workshop, self._workshop = self._workshop, None
         if pool is not None:
             pool.close()
+        if workshop is not None:
+            workshop.close()
         for session in list(self._sessions):
             session.close()
         if threads is not None:
@@ -201,29 +287,52 @@ class CodeExecutor:
 
     # --- For this package -------------------------------------------------------------------------------------------------
 
-    def prepare(self, job: Job) -> Prepared:
-        """Check a job and encode it. Raises `UsageError` and below."""
+    def prepare(self, job: Job, session: Session | None = None, *others: Tools | None) -> Prepared:
+        """Check a job and encode it; a session's own tools are `others`. Raises `UsageError` and below."""
         if not isinstance(job.code, str):
             raise UsageError(f"code is a {type(job.code).__name__}; it must be a str")
         timeout = _timeout(job.timeout, self.limits.wall)
         imports = _imports(job.imports)
+        variables = _variables(job.variables)
+        specs: Sequence[ToolSpec] = ()
+        calls = None
+        if job.tools is not None or others:
+            specs, calls = self._offer((*others, job.tools), session, variables)
         request = Request(
             job.code,
-            _variables(job.variables),
+            variables,
             imports,
             _environment(job.environment),
             _directory(job.working_directory),
             timeout,
+            specs,
         )
         body, buffers = self.language.encode(request)
-        return Prepared(body, buffers, imports, timeout)
+        return Prepared(body, buffers, imports, timeout, calls, _files.checked(job.files, self.limits.disk))
+
+    def _offer(
+        self, given: tuple[Tools | None, ...], session: Session | None, variables: Mapping[str, object]
+    ) -> tuple[Sequence[ToolSpec], Calls | None]:
+        from dspex.execution._calls import Calls
+        from dspex.execution._tools import offered
+
+        tools = offered(*given)
+        for name in tools.keys() & variables.keys():
+            raise UsageError(f"{name!r} is a tool and a variable as well; give one of them another name")
+        return [tool.spec for tool in tools.values()], Calls(tools, self, session) if tools else None
+
+    def needs_place(self) -> bool:
+        """False inside a tool of this executor's: what it runs uses the place of the run that waits for it."""
+        return self not in WAITING.get()
 
     def check_imports(self, imports: Sequence[str]) -> None:
         """Raises `PolicyError` for a module that guests cannot see."""
         self.language.plan(self.policy, self.limits, _imports(imports), "namespaces")
 
     def begin(self, pool: Pool, guest: Guest, job: Prepared, waited: float, *, started_cpu: float) -> Run:
-        """A run of a prepared job, not yet sent."""
+        """A run of a prepared job, not yet sent; its files are in place. Raises `UsageError` where they do not fit."""
+        if job.files:
+            _files.place(guest, job.files)
         return Run(
             pool,
             guest,
@@ -233,7 +342,55 @@ class CodeExecutor:
             timeout=job.timeout,
             waited=waited,
             started_cpu=started_cpu,
+            calls=job.calls,
         )
+
+    def resumption(
+        self, calls: Calls, answers: Sequence[tuple[PendingCall, object]], timeout: float | None
+    ) -> Resumption:
+        """What a branch goes on with, checked and encoded. Raises `VariableError`, `LimitsError`."""
+        seconds = _timeout(timeout, self.limits.wall)
+        messages: list[Message] = []
+        try:
+            for call, value in answers:
+                messages.append(calls.answer(call, value))
+        except BaseException:
+            for message in messages:
+                message.close()
+            raise
+        return Resumption(messages, seconds, calls)
+
+    def carry_on(self, pool: Pool, guest: Guest, job: Resumption, waited: float, *, started_cpu: float) -> Run:
+        """A run that stood still in a tool call, about to go on."""
+        first, *rest = job.answers
+        run = Run(
+            pool,
+            guest,
+            self.language,
+            self.limits,
+            first,
+            timeout=job.timeout,
+            waited=waited,
+            started_cpu=started_cpu,
+            calls=job.calls,
+        )
+        job.calls.afterwards(rest)
+        return run
+
+    def register(self, session: Session) -> None:
+        """Close this session along with the executor."""
+        self._sessions.add(session)
+
+    def workshop(self) -> Workshop:
+        """Where async tools of callers that block are awaited, started on first use. Raises `ClosedError`."""
+        from dspex.execution._workshop import Workshop
+
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this executor is closed; make a new CodeExecutor")
+            if self._workshop is None:
+                self._workshop = Workshop()
+            return self._workshop
 
     def pool(self) -> Pool:
         """The pool, started on first use. Raises `ClosedError`."""
@@ -254,13 +411,17 @@ class CodeExecutor:
                 )
             return self._pool
 
-    def _acquire(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> tuple[Pool, Caller, float]:
+    def acquire(
+        self, imports: tuple[str, ...] | None, *, needs_place: bool, session: bool = False
+    ) -> tuple[Pool, Caller, float]:
         pool = self.pool()
-        return pool, *wait(pool.joiner(imports, needs_place=needs_place), pool.give_up)
+        return pool, *wait(pool.joiner(imports, needs_place=needs_place, session=session), pool.give_up)
 
-    async def _aacquire(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> tuple[Pool, Caller, float]:
+    async def aacquire(
+        self, imports: tuple[str, ...] | None, *, needs_place: bool, session: bool = False
+    ) -> tuple[Pool, Caller, float]:
         pool = self.pool()
-        return pool, *await await_turn(pool.joiner(imports, needs_place=needs_place), pool.give_up)
+        return pool, *await await_turn(pool.joiner(imports, needs_place=needs_place, session=session), pool.give_up)
 
     def _in_background(self, prepared: Prepared) -> Future[ExecutionResult]:
         from concurrent.futures import ThreadPoolExecutor
@@ -275,7 +436,10 @@ class CodeExecutor:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="dspex-submit")
             self._submitted += 1
-            future = self._threads.submit(self._execute, prepared)
+            if prepared.calls is None:
+                future = self._threads.submit(self._execute, prepared)
+            else:
+                future = self._threads.submit(prepared.calls.context.run, self._execute, prepared)
         future.add_done_callback(self._one_less)
         return future
 
@@ -285,7 +449,7 @@ class CodeExecutor:
 
     def _forked(self) -> None:
         """In a forked child: let go of what belongs to the parent."""
-        pool, self._pool, self._threads = self._pool, None, None
+        pool, self._pool, self._threads, self._workshop = self._pool, None, None, None
         self._lock = threading.Lock()
         self._submitted = 0
         for session in list(self._sessions):
@@ -315,6 +479,12 @@ def _count(name: str, value: object, default: int) -> int:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return value
+
+
+def _seed(value: object) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62):
+        raise UsageError(f"seed is {value!r}; it must be a whole number from 0 to 2**62 - 1")
     return value
 
 

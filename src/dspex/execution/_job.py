@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
+
+    from dspex.execution._calls import Calls
+    from dspex.execution._exchange import Message
+    from dspex.execution._files import Input
+    from dspex.execution._tools import Tools
 
 
 class Job(NamedTuple):
@@ -17,6 +23,8 @@ class Job(NamedTuple):
     environment: Mapping[str, str] | None = None
     working_directory: str | None = None
     timeout: float | None = None
+    tools: Tools | None = None
+    files: Mapping[str, str | os.PathLike[str] | bytes] | None = None
 
 
 class Prepared(NamedTuple):
@@ -26,3 +34,13 @@ class Prepared(NamedTuple):
     buffers: list[memoryview]
     imports: tuple[str, ...]
     timeout: float
+    calls: Calls | None = None  # where the program's tool calls go, if it has tools
+    files: tuple[Input, ...] = ()
+
+
+class Resumption(NamedTuple):
+    """What a branch that waits for tools goes on with."""
+
+    answers: list[Message]
+    timeout: float
+    calls: Calls

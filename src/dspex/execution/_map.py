@@ -5,6 +5,9 @@ threads. A caller in the pool's line wakes the poll through an event descriptor.
 `_ROOM` times as many jobs are drawn ahead of the one that is to be yielded next. What goes wrong (with a job, with the
 iterable that gives them, with the engine) is raised when its turn comes, behind the results of the jobs before it.
 
+A run with tools is driven by a task in the executor's workshop instead, so that a tool never stops the poll, nor the consumer
+a tool.
+
 A generator stands still while its consumer is away, and the consumer may well be waiting for a place that these very runs
 hold: `for result in executor.map(...): executor.execute(...)`. So when somebody waits for a place, the pool's keeper calls
 `advance`: it starts and reads what it can, and gives free the places of runs that are over.
@@ -18,13 +21,16 @@ import socket
 import threading
 import time
 from collections import deque
+from concurrent import futures
 from typing import TYPE_CHECKING, Final
 
+from dspex.errors import ClosedError
 from dspex.execution._job import Job
-from dspex.execution._run import Run, send
+from dspex.execution._run import Run, adrive, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
 
     from dspex.execution._executor import CodeExecutor
     from dspex.execution._job import Prepared
@@ -33,24 +39,31 @@ if TYPE_CHECKING:
     from dspex.execution._result import ExecutionResult
 
 _ROOM: Final = 4
+_LAST_BREATH: Final = 1.0  # seconds for the task of a run whose guest was killed to be over
 _END: Final = object()
 
 
 class _Ticket:
     """A job on its way: waiting for its turn, running, or finished with an outcome or an error."""
 
-    __slots__ = ("begun", "caller", "error", "outcome", "run")
+    __slots__ = ("begun", "caller", "error", "outcome", "run", "task")
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
         self.caller: Caller | None = None
         self.run: Run | None = None
+        self.task: Future[None] | None = None  # which drives the run, if it has tools
         self.outcome: ExecutionResult | None = None
         self.error: Exception | None = None
 
     @property
     def finished(self) -> bool:
         return self.outcome is not None or self.error is not None
+
+    @property
+    def driven(self) -> bool:
+        """True when nobody moves the run any more."""
+        return self.task.done() if self.task is not None else self.run is not None and self.run.over
 
     def result(self) -> ExecutionResult:
         """The outcome of a finished job. Raises its error."""
@@ -154,7 +167,7 @@ class Flight:
 
     def _turn(self) -> None:
         with self._lock:
-            if not any(ticket.run is not None and ticket.run.over for ticket in self._running.values()):
+            if not any(ticket.driven for ticket in self._running.values()):
                 patience = [ticket.run.patience() for ticket in self._running.values() if ticket.run is not None]
                 self._move(min(patience) * 1000 + 1 if patience else None)
             for ticket in list(self._running.values()):
@@ -168,7 +181,7 @@ class Flight:
             self._start_served()
         for descriptor, ticket in self._running.items():
             run = ticket.run
-            if run is None or run.over:
+            if run is None or run.over or ticket.task is not None:
                 continue
             if descriptor in events:
                 _read(run)
@@ -191,18 +204,24 @@ class Flight:
         run = self._executor.begin(self._pool, guest, prepared, waited, started_cpu=0.0)
         ticket.run = run
         self._running[guest.channel.fileno()] = ticket
-        self._poll.register(guest.channel, select.POLLIN)
-        try:
-            send(guest.channel, run.message, run.left())
-        except OSError:
-            run.feed(b"")
+        if prepared.calls is not None:
+            ticket.task = self._executor.workshop().begin(adrive(run), prepared.calls.context)
+            ticket.task.add_done_callback(lambda _: self._ring())
+        else:
+            self._poll.register(guest.channel, select.POLLIN)
+            try:
+                send(guest.channel, run.message, run.left())
+            except OSError:
+                run.feed(b"")
         self._pool.refill(caller)
 
     def _settle(self, ticket: _Ticket) -> None:
         run = ticket.run
-        if run is None or not run.over:
+        if run is None or not ticket.driven:
             return
         try:
+            if ticket.task is not None:
+                _check(ticket.task)
             ticket.outcome = run.result(self._pool.report)
         except Exception as error:  # raised to the consumer, in its turn
             ticket.error = error
@@ -213,10 +232,20 @@ class Flight:
         assert ticket.run is not None  # only what runs is released
         assert ticket.caller is not None
         guest = ticket.run.guest
-        self._poll.unregister(guest.channel)
+        if ticket.task is None:
+            self._poll.unregister(guest.channel)
+        elif not ticket.task.done():
+            futures.wait([ticket.task], _LAST_BREATH)  # the guest was killed: it ends by itself
         del self._running[guest.channel.fileno()]
         self._pool.discard(guest)
         self._pool.leave(ticket.caller)
+
+
+def _check(task: Future[None]) -> None:
+    """Raise what went wrong while a run was driven, if anything did."""
+    if task.cancelled():
+        raise ClosedError("the executor was closed while this program ran")
+    task.result()
 
 
 def _read(run: Run) -> None:

@@ -46,11 +46,21 @@ _NOBODY: Final = 65534
 _MAX_LANES: Final = 8
 
 
+class Sessions(Lane):
+    """The guests of a zygote that can be branched, each with a warden, and the sessions that wait for one."""
+
+    def __init__(self, home: Staffed) -> None:
+        super().__init__(home.imports)
+        self.home = home
+        self.ahead = 0  # one, from the first session on
+
+
 class Staffed(Lane):
     """A lane with its zygote, as far as there is one."""
 
     def __init__(self, imports: tuple[str, ...]) -> None:
         super().__init__(imports)
+        self.sessions = Sessions(self)
         self.zygote: Zygote | None = None
         self.serving = False
         self.failures = 0
@@ -68,11 +78,16 @@ class Staffed(Lane):
     @property
     def wanted(self) -> bool:
         """True when a zygote shall be started: one that failed several times in a row, for a caller only."""
-        return self.zygote is None and (self.failures < _TRIES or bool(self.callers))
+        return self.zygote is None and (self.failures < _TRIES or self.waited_for)
+
+    @property
+    def waited_for(self) -> bool:
+        """True while somebody waits for a guest of this zygote."""
+        return bool(self.callers or self.sessions.callers)
 
     def busy(self) -> bool:
         """True while a guest of this lane is at work or on its way to it."""
-        return len(self.alive) > len(self.ready)
+        return len(self.alive) > len(self.ready) + len(self.sessions.ready)
 
 
 class Pool:
@@ -113,8 +128,10 @@ class Pool:
 
     # --- For callers: a place and a guest -----------------------------------------------------------------------------
 
-    def join(self, caller_of: Callable[[Staffed | None], Caller], imports: tuple[str, ...] | None) -> Caller:
-        """Queue a caller, for a guest that has `imports` preloaded (None: for a place only).
+    def join(
+        self, caller_of: Callable[[Lane | None], Caller], imports: tuple[str, ...] | None, *, session: bool = False
+    ) -> Caller:
+        """Queue a caller, for a guest that has `imports` preloaded (None: for a place only), for a `session` or one run.
 
         Raises `QueueFullError`, `ClosedError`, `PolicyError`.
         """
@@ -122,7 +139,7 @@ class Pool:
             if self._closed:
                 raise ClosedError("this executor is closed; make a new CodeExecutor")
             lane = None if imports is None else self._lane(imports)
-            caller = caller_of(lane)
+            caller = caller_of(self._sessions(lane) if lane is not None and session else lane)
             served = self._line.join(caller)
             if lane is not None:
                 lane.last_used = time.monotonic()
@@ -133,13 +150,29 @@ class Pool:
         self._wake(served, unless=caller)
         return caller
 
-    def joiner(self, imports: tuple[str, ...] | None, *, needs_place: bool) -> Callable[[Callable[[], None]], Caller]:
+    def joiner(
+        self, imports: tuple[str, ...] | None, *, needs_place: bool, session: bool = False
+    ) -> Callable[[Callable[[], None]], Caller]:
         """`join` for whoever only has to say how it is woken."""
-        return lambda wake: self.join(lambda lane: Caller(lane, needs_place=needs_place, wake=wake), imports)
+
+        def join(wake: Callable[[], None]) -> Caller:
+            return self.join(lambda lane: Caller(lane, needs_place=needs_place, wake=wake), imports, session=session)
+
+        return join
+
+    def _sessions(self, lane: Staffed) -> Lane:
+        """Where a session waits: for a guest that can be branched, where there are such."""
+        lane.sessions.ahead = 1
+        return lane.sessions if self.can_branch else lane
+
+    @property
+    def can_branch(self) -> bool:
+        """True where the guests of sessions can be copied."""
+        return process.can_branch(self._level, self._isolation.without, self._policy.subprocesses)
 
     def refill(self, caller: Caller) -> None:
         """Ask for the guests that are missing; called once the caller's own request is on its way."""
-        lane = caller.lane
+        lane = caller.lane.home if isinstance(caller.lane, Sessions) else caller.lane
         if isinstance(lane, Staffed):
             with self._lock:
                 self._staff(lane)
@@ -189,6 +222,10 @@ class Pool:
 
     def post_mortem(self, guest: Guest, timeout: float = 2.0) -> process.Ended | None:
         """How a guest whose channel closed came to its end; None when its zygote could not say."""
+        if guest.post_mortem is not None:
+            return guest.post_mortem(timeout)
+        if guest.warden is not None:
+            return guest.warden.how_ended(guest.inner, timeout)
         with self._deaths:
             if guest.ended is None:
                 for lane in self._lanes.values():
@@ -234,9 +271,19 @@ class Pool:
     def _staff(self, lane: Staffed) -> None:
         if lane.zygote is None or not lane.serving:
             return
-        for _ in range(lane.shortage(self._ahead)):
+        if not self.can_branch:  # as was found out only when a zygote was started
+            lane.callers += lane.sessions.callers
+            for caller in lane.sessions.callers:
+                caller.lane = lane
+            lane.sessions.callers.clear()
+        self._call(lane.zygote, lane, self._ahead)
+        if self.can_branch:
+            self._call(lane.zygote, lane.sessions, lane.sessions.ahead)
+
+    def _call(self, zygote: Zygote, lane: Lane, ahead: int) -> None:
+        for _ in range(lane.shortage(ahead)):
             self._serial += 1
-            if not lane.zygote.fork(self._serial):
+            if not zygote.fork(self._serial, session=isinstance(lane, Sessions)):
                 return  # those that are coming will ask for the rest
             lane.coming.add(self._serial)
 
@@ -312,12 +359,13 @@ class Pool:
         with self._lock:
             match message:
                 case process.Guest():
-                    lane.coming.discard(message.serial)
+                    kind: Lane = lane if message.warden is None else lane.sessions
+                    kind.coming.discard(message.serial)
                     lane.failures = 0
                     lane.alive[message.serial] = message
                     message.directory = lane.directory and f"{lane.directory}/{message.serial}"
-                    served = self._line.arrive(lane, message)
-                    if lane.callers:
+                    served = self._line.arrive(kind, message)
+                    if lane.waited_for:
                         self._staff(lane)
                 case process.Ready():
                     lane.serving = True
@@ -337,9 +385,10 @@ class Pool:
         self._wake(served)
 
     def _stillborn(self, lane: Staffed, serial: int, reason: str) -> list[Caller]:
-        if serial not in lane.coming:
+        if serial not in lane.coming | lane.sessions.coming:
             return []
-        lane.coming.remove(serial)
+        lane.coming.discard(serial)
+        lane.sessions.coming.discard(serial)
         served = self._failed(lane, SandboxStartError(reason))
         if lane.failures < _TRIES:
             self._staff(lane)
@@ -351,16 +400,20 @@ class Pool:
             return self._stillborn(lane, ended.serial, "guests were killed from outside before they were ready")
         guest.ended = ended
         self._deaths.notify_all()
-        if guest in lane.ready:
-            lane.ready.remove(guest)
-            guest.close()
-            self._staff(lane)
+        for ready in (lane.ready, lane.sessions.ready):
+            if guest in ready:
+                ready.remove(guest)
+                guest.close()
+                self._staff(lane)
         return []
 
     def _failed(self, lane: Staffed, error: SandboxError) -> list[Caller]:
         lane.failures += 1
         lane.start_at = time.monotonic() + min(2.0, 0.01 * 2**lane.failures)
-        return self._line.fail(lane, error) if lane.failures >= _TRIES else []
+        return self._fail(lane, error) if lane.failures >= _TRIES else []
+
+    def _fail(self, lane: Staffed, error: SandboxError) -> list[Caller]:
+        return [*self._line.fail(lane, error), *self._line.fail(lane.sessions, error)]
 
     def _refused(self, lane: Staffed, reason: str) -> list[Caller]:
         self._clear(lane)
@@ -384,11 +437,12 @@ class Pool:
                 guest.kill()
                 guest.ends_within(_LAST_BREATH)
         self._deaths.notify_all()
-        for guest in lane.ready:
-            guest.close()
-        lane.ready.clear()
+        for kind in (lane, lane.sessions):
+            for guest in kind.ready:
+                guest.close()
+            kind.ready.clear()
+            kind.coming.clear()
         lane.alive.clear()
-        lane.coming.clear()
         lane.zygote, lane.serving = None, False
         if lane.directory:
             _remove(lane.directory)
@@ -445,7 +499,7 @@ class Pool:
 
     def _unneeded(self, now: float) -> list[Staffed]:
         """Lanes with preloads that nobody uses: those idle for long, or else the oldest beyond the number allowed."""
-        idle = [lane for lane in self._lanes.values() if lane.imports and not lane.callers and not lane.busy()]
+        idle = [lane for lane in self._lanes.values() if lane.imports and not lane.waited_for and not lane.busy()]
         idle.sort(key=lambda lane: lane.last_used)
         old = [lane for lane in idle if now - lane.last_used > _IDLE]
         return old or idle[: max(0, len(self._lanes) - _MAX_LANES)]
@@ -456,7 +510,7 @@ class Pool:
             self._closed = self._closing = True
             failed = self._line.empty(error)
             for lane in self._lanes.values():
-                failed += self._line.fail(lane, error)
+                failed += self._fail(lane, error)
                 self._clear(lane)
             self._lanes.clear()
         self._bury_forsaken()

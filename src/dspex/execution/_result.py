@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final
 
 from dspex.errors import ProgramError
+from dspex.execution import _files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal
+
+    from dspex.execution._displays import Display
+    from dspex.execution._files import ResultFile
+    from dspex.execution._tools import ToolReturn
 
     Kind = Literal[
         "syntax",
@@ -64,7 +70,20 @@ class IsolationReport(NamedTuple):
 class ExecutionResult:
     """The outcome of one run. A failed program is a value here, never an exception."""
 
-    __slots__ = ("error", "isolation", "stderr", "stdout", "usage", "value", "value_repr", "value_type")
+    __slots__ = (
+        "displays",
+        "error",
+        "files",
+        "isolation",
+        "stderr",
+        "stdout",
+        "tool_call_count",
+        "tool_calls",
+        "usage",
+        "value",
+        "value_repr",
+        "value_type",
+    )
 
     value: Any
     value_repr: str | None
@@ -74,6 +93,10 @@ class ExecutionResult:
     error: Failure | None
     usage: Usage
     isolation: IsolationReport
+    files: Mapping[str, ResultFile]  # what is new or changed in the working directory, by name
+    displays: tuple[Display, ...]  # what was shown, in order
+    tool_calls: tuple[ToolReturn, ...]  # as they ended, the first thousand; arguments up to a megabyte
+    tool_call_count: int  # all of them
 
     def __init__(
         self,
@@ -86,6 +109,10 @@ class ExecutionResult:
         stdout: str = "",
         stderr: str = "",
         error: Failure | None = None,
+        files: Mapping[str, ResultFile] = _files.NONE,
+        displays: tuple[Display, ...] = (),
+        tool_calls: tuple[ToolReturn, ...] = (),
+        tool_call_count: int = 0,
     ) -> None:
         self.value = value
         self.value_repr = value_repr
@@ -95,6 +122,10 @@ class ExecutionResult:
         self.error = error
         self.usage = usage
         self.isolation = isolation
+        self.files = files
+        self.displays = displays
+        self.tool_calls = tool_calls
+        self.tool_call_count = tool_call_count
 
     @property
     def ok(self) -> bool:
@@ -143,6 +174,9 @@ class ExecutionResult:
             "error": self.error._asdict() if self.error else None,
             "usage": self.usage._asdict(),
             "isolation": {"level": self.isolation.level, "layers": list(self.isolation.layers)},
+            "files": {name: file.size for name, file in self.files.items()},
+            "displays": [sorted(shown.data) for shown in self.displays],
+            "tool_calls": [{**call._asdict(), "ok": call.ok} for call in self.tool_calls],
         }
 
     def __repr__(self) -> str:

@@ -2,8 +2,8 @@
 
 Theory of operation. `Run` knows what has happened (answered, expired, lost) and makes the result; the drivers only move
 bytes. There are three: `drive` blocks the calling thread, `adrive` awaits on the running event loop, and `map` polls many
-at once. A run that takes longer than a moment is shown to the pool's keeper, which enforces what the kernel cannot; short
-runs never pay for that.
+at once; runs with tools, and those whose output is streamed, are driven by `_attend`'s. A run that takes longer than a moment
+is shown to the pool's keeper, which enforces what the kernel cannot; short runs never pay for that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from dspex import telemetry
 from dspex._kernel import resources
 from dspex.errors import ClosedError, SandboxLostError
+from dspex.execution import _files
 from dspex.execution._exchange import Answer, Breach, Exchange, Message
 from dspex.execution._result import ExecutionResult, Failure, IsolationReport, Usage
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest
+    from dspex.execution._calls import Calls
     from dspex.execution._pool import Pool
     from dspex.execution._watch import Watch
     from dspex.languages._base import Language
@@ -69,15 +71,16 @@ class Run:
         guest: Guest,
         language: Language,
         limits: ResourceLimits,
-        request: tuple[bytes, list[memoryview]],
+        request: tuple[bytes, list[memoryview]] | Message,
         *,
         timeout: float,
         waited: float,
         started_cpu: float,
+        calls: Calls | None = None,
     ) -> None:
         self.guest = guest
-        self.exchange = Exchange(language, limits.value)
-        self.message = self.exchange.opening(*request)
+        self.exchange = Exchange(language, limits.value, calls)
+        self.message = request if isinstance(request, Message) else self.exchange.opening(*request)
         self._pool = pool
         self._limits = limits
         self._timeout = timeout
@@ -125,6 +128,17 @@ class Run:
                 self._watch = self._pool.watch(self.guest, deadline)
             except OSError:  # it has just ended
                 self._lost = True
+
+    def settle(self) -> None:
+        """See to it that nothing more is printed: a guest that did not answer is dead when this returns."""
+        if not self.survived:
+            self.guest.kill()
+            self.guest.ends_within(_LAST_BREATH)
+
+    def show(self) -> None:
+        """Let the keeper look on from now: nobody else will for a while."""
+        if self._watch is None and not self.over:
+            self.look()
 
     def feed(self, data: bytes) -> Message | None:
         """Bytes of the guest; none at all means that its channel was closed."""
@@ -202,6 +216,7 @@ class Run:
             failure = Failure(
                 "output_limit", "OutputLimit", f"the program wrote more than {limit:,} bytes to {stream}", line
             )
+        calls = self.exchange.calls
         return ExecutionResult(
             value=reply.value if failure is None else None,
             value_repr=reply.value_repr,
@@ -211,6 +226,10 @@ class Run:
             error=failure,
             usage=usage,
             isolation=isolation,
+            files=_files.changed(self.guest, self._limits.disk),
+            displays=tuple(self.exchange.displays.seen) if self.exchange.displays is not None else (),
+            tool_calls=tuple(calls.records) if calls is not None else (),
+            tool_call_count=calls.count if calls is not None else 0,
         )
 
     def _cause(self, ended: Ended | None) -> Failure:
@@ -222,6 +241,9 @@ class Run:
             raise ClosedError("the executor was closed while this program ran")
         if ended is None:
             raise SandboxLostError("the guest was lost together with its zygote; the run may be repeated")
+        if ended.status < 0:
+            text = "the branch's process ended; as a copy of a program with threads it leaves no word of how"
+            return Failure("killed", "ProcessEnded", text)
         if not os.WIFSIGNALED(ended.status):
             code = os.WEXITSTATUS(ended.status)
             return Failure(
@@ -260,6 +282,12 @@ def _limit(kind: str, limits: ResourceLimits, timeout: float) -> Failure:
 
 def drive(run: Run) -> None:
     """Block until the run is over."""
+    if run.exchange.calls is not None:
+        from dspex.execution._attend import attend
+
+        for _ in attend(run):
+            pass
+        return
     channel = run.guest.channel
     try:
         send(channel, run.message, run.left())
@@ -305,6 +333,12 @@ async def adrive(run: Run) -> None:
     """Await until the run is over; nothing here blocks the event loop."""
     import asyncio
 
+    if run.exchange.calls is not None:
+        from dspex.execution._attend import aattend
+
+        async for _ in aattend(run):
+            pass
+        return
     loop = asyncio.get_running_loop()
     channel = run.guest.channel
     channel.setblocking(False)

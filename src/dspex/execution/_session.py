@@ -1,27 +1,37 @@
-"""`Session`: one living guest; names persist from one `execute` to the next."""
+"""`Session`: one living guest; names persist from one `execute` to the next, and it can be branched."""
 
 from __future__ import annotations
 
 import math
+import signal
 import threading
-from typing import TYPE_CHECKING, final
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from dspex._kernel import resources
-from dspex.errors import ClosedError
+from dspex.errors import ClosedError, UsageError
+from dspex.execution._checkpoint import Checkpoint
 from dspex.execution._job import Job
+from dspex.execution._nesting import WAITING
 from dspex.execution._run import adrive, drive
+from dspex.execution._tree import Tree, tune
 from dspex.execution._turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from dspex._sandbox.process import Guest
+    from dspex.execution._calls import Calls, PendingCall
     from dspex.execution._executor import CodeExecutor
-    from dspex.execution._job import Prepared
+    from dspex.execution._files import Files
+    from dspex.execution._job import Prepared, Resumption
     from dspex.execution._pool import Pool
     from dspex.execution._result import ExecutionResult
     from dspex.execution._run import Run
+    from dspex.execution._stream import Event
+    from dspex.execution._tools import Tools
 
 
 @final
@@ -32,13 +42,27 @@ class Session:
     the session. Made by `CodeExecutor.session`.
     """
 
-    def __init__(self, executor: CodeExecutor, imports: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        executor: CodeExecutor,
+        imports: tuple[str, ...],
+        *,
+        tools: Tools | None = None,
+        ends_on_timeout: bool = False,
+        seed: int | None = None,
+    ) -> None:
         self._executor = executor
         self._imports = imports
+        self._tools = tools
+        self._ends_on_timeout = ends_on_timeout
+        self._seed = seed
         self._turn = Turn()
         self._guest: Guest | None = None
         self._pool: Pool | None = None
         self._ended = ""
+        self._tree: Tree | None = None  # from the first time that it is branched
+        self._calls: Calls | None = None  # of the run under way
+        self._pending: tuple[PendingCall, ...] = ()
         self._allowed_cpu = 0
         self._guard = threading.Lock()  # so that nobody signals a guest whose descriptors are being closed
 
@@ -51,18 +75,24 @@ class Session:
         environment: Mapping[str, str] | None = None,
         working_directory: str | None = None,
         timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
     ) -> ExecutionResult:
         """Run `code` in this session's guest; see `CodeExecutor.execute`. Raises `ClosedError` after its end."""
-        prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
+        prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
         self._turn.acquire()
         try:
             self._check_open()
-            guest = self._guest or self._open(*self._executor._acquire(self._imports, needs_place=False)[:2])
-            pool, caller, waited = self._executor._acquire(None, needs_place=True)
+            guest = self._guest or self._open(
+                *self._executor.acquire(self._imports, needs_place=False, session=True)[:2]
+            )
+            pool, caller, waited = self._executor.acquire(None, needs_place=self._executor.needs_place())
             try:
-                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
+                run = self._begin(pool, guest, prepared, waited)
                 drive(run)
                 return self._conclude(run, pool)
+            except UsageError:  # its files do not fit: nothing ran
+                raise
             except BaseException:
                 self._end("a call was broken off")
                 raise
@@ -81,20 +111,24 @@ class Session:
         environment: Mapping[str, str] | None = None,
         working_directory: str | None = None,
         timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
     ) -> ExecutionResult:
         """`execute` for event loops. Cancelling it ends the session."""
-        prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout))
+        prepared = self._prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
         await self._turn.aacquire()
         try:
             self._check_open()
             guest = self._guest
             if guest is None:
-                guest = self._open(*(await self._executor._aacquire(self._imports, needs_place=False))[:2])
-            pool, caller, waited = await self._executor._aacquire(None, needs_place=True)
+                guest = self._open(*(await self._executor.aacquire(self._imports, needs_place=False, session=True))[:2])
+            pool, caller, waited = await self._executor.aacquire(None, needs_place=self._executor.needs_place())
             try:
-                run = self._executor.begin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
+                run = self._begin(pool, guest, prepared, waited)
                 await adrive(run)
                 return self._conclude(run, pool)
+            except UsageError:  # its files do not fit: nothing ran
+                raise
             except BaseException:
                 self._end("a call was broken off")
                 raise
@@ -103,6 +137,176 @@ class Session:
         finally:
             self._let_go()
             self._turn.release()
+
+    def stream(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+    ) -> Iterator[Event]:
+        """`execute` that tells what happens as it happens; see `CodeExecutor.stream`. Closing it early interrupts the run."""
+        return self._streamed(
+            self._prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        )
+
+    def astream(
+        self,
+        code: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        imports: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+        timeout: float | None = None,
+        tools: Tools | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+    ) -> AsyncIterator[Event]:
+        """`stream` for event loops."""
+        return self._astreamed(
+            self._prepare(Job(code, variables, imports, environment, working_directory, timeout, tools, files))
+        )
+
+    # --- Branching ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def fork(self) -> Session: ...
+
+    @overload
+    def fork(self, n: int) -> list[Session]: ...
+
+    def fork(self, n: int | None = None) -> Session | list[Session]:
+        """Another living session with the same memory and files, copy on write; with `n`, a list of so many.
+
+        Each goes its own way from here: names, files and random numbers. Called inside a tool that this session waits for,
+        the branches wait for its answer too (`pending`), and each may be given another (`resume`). Threads of the program do
+        not follow. Raises `UsageError` beyond `limits.branches` or where guests cannot be copied, `ClosedError`.
+        """
+        with self._still() as guest:
+            tree = self._rooted(guest)
+            copies = tree.copy(guest, 1 if n is None else _count(n), "session")
+        branches = [self._like(tree, copy) for copy in copies]
+        return branches if n is not None else branches[0]
+
+    def checkpoint(self, name: str = "checkpoint") -> Checkpoint:
+        """What this session is now, to come back to any number of times (`restore`). See `fork` for what it holds."""
+        with self._still() as guest:
+            tree = self._rooted(guest)
+            (copy,) = tree.copy(guest, 1, name)
+        return Checkpoint(self._like(tree, copy), name)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Be again what this session was at `checkpoint`, one of its own or of a branch of its tree."""
+        with self._still() as guest:
+            tree, parked = checkpoint.parked()
+            if tree is not self._tree:
+                raise UsageError("the checkpoint is not of this session's tree; open it with checkpoint.session()")
+            (copy,) = tree.copy(parked, 1, "session")
+            self._replace(tree, guest, copy)
+            self._pending = checkpoint.pending
+
+    def become(self, branch: Session) -> None:
+        """Go on where `branch`, another session of the same tree, stands; `branch` is closed, and what this one was is gone."""
+        if branch is self:
+            return
+        with self._still() as guest, branch._still() as other:
+            if self._tree is None or branch._tree is not self._tree:
+                raise UsageError("a session can become a branch of its own tree only")
+            with branch._guard:
+                branch._guest, branch._ended = None, "the session has become another one"
+            self._replace(self._tree, guest, other)
+            self._pending = branch._pending
+
+    @property
+    def places(self) -> int:
+        """How many programs the executor runs at once."""
+        return self._executor.max_concurrency
+
+    def resume(self, *values: object, timeout: float | None = None) -> ExecutionResult:
+        """Give the answers of the tool calls that this branch waits for (`pending`), in order, and run on to the end.
+
+        An exception among them is raised in the program. Raises `UsageError` for another number of values.
+        """
+        prepared = self._resumption(values, timeout)
+        self._turn.acquire()
+        try:
+            self._check_open()
+            assert self._guest is not None  # it is a branch
+            pool, caller, waited = self._executor.acquire(None, needs_place=self._executor.needs_place())
+            try:
+                run = self._continue(pool, self._guest, prepared, waited)
+                drive(run)
+                return self._conclude(run, pool)
+            except UsageError:  # its files do not fit: nothing ran
+                raise
+            except BaseException:
+                self._end("a call was broken off")
+                raise
+            finally:
+                pool.leave(caller)
+        finally:
+            self._let_go()
+            self._turn.release()
+
+    def parked(self) -> tuple[Tree, Guest]:
+        """The tree, and the guest that stands still in it. Raises `ClosedError`."""
+        self._check_open()
+        assert self._tree is not None  # it is a branch
+        assert self._guest is not None
+        return self._tree, self._guest
+
+    async def afork(self, n: int = 1) -> list[Session]:
+        """`fork` for event loops: a list."""
+        return await _in_thread(self.fork, n)
+
+    async def acheckpoint(self, name: str = "checkpoint") -> Checkpoint:
+        """`checkpoint` for event loops."""
+        return await _in_thread(self.checkpoint, name)
+
+    async def arestore(self, checkpoint: Checkpoint) -> None:
+        """`restore` for event loops."""
+        await _in_thread(self.restore, checkpoint)
+
+    async def aresume(self, *values: object, timeout: float | None = None) -> ExecutionResult:
+        """`resume` for event loops; takes a thread while it runs."""
+        return await _in_thread(lambda: self.resume(*values, timeout=timeout))
+
+    @property
+    def pending(self) -> tuple[PendingCall, ...]:
+        """The tool calls whose answers this branch waits for."""
+        return self._pending
+
+    @property
+    def tree(self) -> Tree | None:
+        """The tree of this session's branches; None before the first."""
+        return self._tree
+
+    @property
+    def files(self) -> Files:
+        """All files in the working directory as it is now; empty before the first call."""
+        from dspex.execution import _files
+
+        with self._guard:
+            guest = self._guest
+            return _files.NONE if guest is None else _files.present(guest, self._executor.limits.disk)
+
+    def interrupt(self) -> None:
+        """Raise `KeyboardInterrupt` in the program that runs, from any thread; the session lives on.
+
+        The program's result is a failure of kind `runtime` and type `KeyboardInterrupt`, unless it catches that. Where no
+        program runs nothing happens.
+        """
+        with self._guard:
+            if self._guest is not None:
+                try:
+                    signal.pidfd_send_signal(self._guest.pidfd, signal.SIGINT)
+                except ProcessLookupError:
+                    pass  # it has ended: the call under way finds out
 
     def close(self) -> None:
         """End the guest and everything in it. A call that runs in it ends with an error."""
@@ -141,6 +345,91 @@ class Session:
         self._turn, self._guard = Turn(), threading.Lock()
         self._guest = None
 
+    def _streamed(self, prepared: Prepared) -> Iterator[Event]:
+        from dspex.execution._attend import attend, drain
+        from dspex.execution._stream import Finished, Tails
+
+        self._turn.acquire()
+        try:
+            self._check_open()
+            guest = self._guest or self._open(
+                *self._executor.acquire(self._imports, needs_place=False, session=True)[:2]
+            )
+            pool, caller, waited = self._executor.acquire(None, needs_place=self._executor.needs_place())
+            run = None
+            try:
+                run = self._begin(pool, guest, prepared, waited)
+                tails = Tails(guest, self._executor.limits.output)
+                yield from attend(run, tails)
+                run.settle()
+                yield from tails.events(final=True)
+                result = self._conclude(run, pool)
+            except GeneratorExit:
+                self.interrupt()
+                self._give_up(run, pool, drain)
+                raise
+            except UsageError:  # its files do not fit: nothing ran
+                raise
+            except BaseException:
+                self._end("a call was broken off")
+                raise
+            finally:
+                pool.leave(caller)
+        finally:
+            self._let_go()
+            self._turn.release()
+        yield Finished(result)
+
+    async def _astreamed(self, prepared: Prepared) -> AsyncIterator[Event]:
+        import asyncio
+
+        from dspex.execution._attend import aattend, drain
+        from dspex.execution._stream import Finished, Tails
+
+        await self._turn.aacquire()
+        try:
+            self._check_open()
+            guest = self._guest
+            if guest is None:
+                guest = self._open(*(await self._executor.aacquire(self._imports, needs_place=False, session=True))[:2])
+            pool, caller, waited = await self._executor.aacquire(None, needs_place=self._executor.needs_place())
+            run = None
+            try:
+                run = self._begin(pool, guest, prepared, waited)
+                tails = Tails(guest, self._executor.limits.output)
+                async with aclosing(aattend(run, tails)) as events:
+                    async for event in events:
+                        yield event
+                run.settle()
+                for event in tails.events(final=True):
+                    yield event
+                result = self._conclude(run, pool)
+            except GeneratorExit:
+                self.interrupt()
+                await asyncio.to_thread(self._give_up, run, pool, drain)
+                raise
+            except UsageError:  # its files do not fit: nothing ran
+                raise
+            except BaseException:
+                self._end("a call was broken off")
+                raise
+            finally:
+                pool.leave(caller)
+        finally:
+            self._let_go()
+            self._turn.release()
+        yield Finished(result)
+
+    def _give_up(self, run: Run | None, pool: Pool, drain: Callable[[Run], None]) -> None:
+        """A stream was closed early and its program interrupted: the session lives on if it gives way soon."""
+        if run is None:
+            return
+        drain(run)
+        if run.survived:
+            self._conclude(run, pool)
+        else:
+            self._end("a stream was closed, and its program did not give way to the interruption")
+
     def _allow_cpu(self, guest: Guest) -> float:
         """Give the guest the CPU time of one more call, on top of what it has used, which is returned."""
         try:
@@ -155,13 +444,82 @@ class Session:
             pass  # a container's root without CAP_SYS_RESOURCE: there the limit counts for the session
         return used
 
+    def _begin(self, pool: Pool, guest: Guest, prepared: Prepared, waited: float) -> Run:
+        self._calls = prepared.calls
+        return self._executor.begin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
+
     def _prepare(self, job: Job) -> Prepared:
         self._check_open()
+        if self._pending:
+            names = ", ".join(call.name for call in self._pending)
+            raise UsageError(f"this session waits for the answer of {names}; give it with session.resume(value)")
+        if self in WAITING.get():
+            raise UsageError("this session waits for the tool that is running here; run the program in another session")
         if job.imports:
             self._executor.check_imports(job.imports)
         if self._guest is None:  # what the session was opened with is preloaded, and bound by its first run
             job = job._replace(imports=(*self._imports, *job.imports))
-        return self._executor.prepare(job)
+        return self._executor.prepare(job, self, *(() if self._tools is None else (self._tools,)))
+
+    @contextmanager
+    def _still(self) -> Iterator[Guest]:
+        """The guest while it waits for the host: between two calls, or in a tool that was called from here."""
+        inside = self in WAITING.get()
+        if not inside:
+            self._turn.acquire()
+        try:
+            self._check_open()
+            yield self._guest or self._open(*self._executor.acquire(self._imports, needs_place=False, session=True)[:2])
+        finally:
+            if not inside:
+                self._let_go()
+                self._turn.release()
+
+    def _replace(self, tree: Tree, old: Guest, new: Guest) -> None:
+        """Let `new` be this session's guest, and end the one that was."""
+        with self._guard:
+            self._guest, self._allowed_cpu = new, 0
+        tree.release(old)
+        if self._pool is not None:
+            self._pool.discard(old)
+
+    def _rooted(self, guest: Guest) -> Tree:
+        if self._tree is None:
+            if guest.warden is None:
+                raise UsageError(
+                    "this session cannot be branched: that takes level namespaces and a policy without subprocesses, "
+                    "whose processes could not follow (`dspex doctor` shows what this host offers)"
+                )
+            self._tree = Tree(guest, guest.warden, self._executor.limits, self._seed)
+        return self._tree
+
+    def _like(self, tree: Tree, guest: Guest) -> Session:
+        """A session like this one, around a copy of its guest."""
+        branch = Session(
+            self._executor, self._imports, tools=self._tools, ends_on_timeout=self._ends_on_timeout, seed=self._seed
+        )
+        branch._pool, branch._guest, branch._tree = self._pool, guest, tree
+        branch._calls = self._calls
+        if self in WAITING.get() and self._calls is not None:
+            branch._pending = self._calls.pending()
+        else:
+            branch._pending = self._pending
+        self._executor.register(branch)
+        return branch
+
+    def _resumption(self, values: tuple[object, ...], timeout: float | None) -> Resumption:
+        self._check_open()
+        if len(values) != len(self._pending) or not values:
+            raise UsageError(f"{len(values)} answers were given; this session waits for {len(self._pending)}")
+        assert self._calls is not None  # something is pending
+        return self._executor.resumption(
+            self._calls.again(self), list(zip(self._pending, values, strict=True)), timeout
+        )
+
+    def _continue(self, pool: Pool, guest: Guest, prepared: Resumption, waited: float) -> Run:
+        self._calls, self._pending = prepared.calls, ()
+        tune(guest, {"seconds": prepared.timeout})
+        return self._executor.carry_on(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
 
     def _check_open(self) -> None:
         if self._ended:
@@ -171,6 +529,8 @@ class Session:
         guest: Guest = caller.guest  # type: ignore[attr-defined]
         pool.refill(caller)  # type: ignore[arg-type]
         self._pool, self._guest = pool, guest
+        if self._seed is not None:
+            tune(guest, {"seed": self._seed})
         return guest
 
     def _conclude(self, run: Run, pool: Pool) -> ExecutionResult:
@@ -178,6 +538,8 @@ class Session:
         if not run.survived:
             reason = result.error.message if result.error else "it was lost"
             self._end(f"the session ended when {reason}")
+        elif self._ends_on_timeout and result.error is not None and result.error.kind == "timeout":
+            self._end(f"the session ended when {result.error.message}")
         return result
 
     def _end(self, why: str) -> None:
@@ -193,4 +555,22 @@ class Session:
         with self._guard:
             guest, self._guest = self._guest, None
         if guest is not None and self._pool is not None:
+            if self._tree is not None:
+                self._tree.release(guest)
             self._pool.discard(guest)
+
+
+T = TypeVar("T")
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    """`asyncio.to_thread`, imported when an event loop runs anyway."""
+    import asyncio
+
+    return await asyncio.to_thread(function, *args)
+
+
+def _count(n: object) -> int:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise UsageError(f"n is {n!r}; it must be a whole number of at least 1")
+    return n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Final
 
 from dspex._kernel import resources
@@ -32,8 +33,10 @@ class Watch:
 
     def enforce(self, now: float) -> None:
         """Kill the guest if it is beyond a limit, and keep which."""
-        if now > self._deadline + _GRACE:
-            self.limit_hit = self.limit_hit or "timeout"
+        if self.limit_hit:
+            return  # it is being killed for that
+        if now > self._deadline + _GRACE and not self._has_spoken():
+            self.limit_hit = "timeout"
         else:
             try:
                 self.limit_hit = self._cpu() if self._alone else self._all()
@@ -41,6 +44,12 @@ class Watch:
                 return  # it has ended
         if self.limit_hit:
             self.guest.kill()
+
+    def _has_spoken(self) -> bool:
+        """True while something of the guest's lies unread: then its caller is late (in a tool, say), and it may be done."""
+        poll = select.poll()
+        poll.register(self.guest.channel, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _cpu(self) -> str:
         used = resources.cpu_time(self.guest.pid) - self._started_cpu

@@ -26,6 +26,24 @@ class Plan(NamedTuple):
     profile: dict[str, object]  # what the guest program itself is told
 
 
+class Parameter(NamedTuple):
+    """One parameter of a tool, as the program shall see it."""
+
+    name: str
+    kind: int  # as of `inspect.Parameter`
+    annotation: str | None
+    default: tuple[bool, object] | None  # (True, the value) where that is plain data, else (False, its repr)
+
+
+class ToolSpec(NamedTuple):
+    """What a program is told of a function of the host's that it may call."""
+
+    name: str
+    description: str | None
+    parameters: tuple[Parameter, ...] | None  # None: nothing is known of them
+    returns: str | None  # the annotation
+
+
 class Request(NamedTuple):
     """A program and everything that goes with it, as the caller gave it."""
 
@@ -35,6 +53,7 @@ class Request(NamedTuple):
     environment: Mapping[str, str]
     working_directory: str | None
     timeout: float
+    tools: Sequence[ToolSpec] = ()
 
 
 class Language(Protocol):
@@ -52,4 +71,12 @@ class Language(Protocol):
 
     def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
         """The value in an ANSWER. Raises `MalformedValue` for anything that is not one."""
+        ...
+
+    def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
+        """The body of a RETURN frame and its raw buffers.
+
+        `content` is the result of the call with this number; if it `failed`, (class, message, arguments or None) of its
+        exception. Raises `VariableError`.
+        """
         ...

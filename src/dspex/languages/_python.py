@@ -14,14 +14,15 @@ from dspex.errors import PolicyError
 from dspex.languages._base import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
-    from dspex.languages._base import Request
+    from dspex.languages._base import Request, ToolSpec
 
 _LENGTH: Final = struct.Struct("<I")
 _LARGE: Final = 1 << 12
+_SCALARS: Final = (type(None), bool, int, float, str)
 _LINE: Final = 64  # bytes of a cache line: arrays that begin on one are used where they lie
 _GUEST: Final = "dspex.languages.guests.python"
 _LAUNCH: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_sandbox", "launch.py")
@@ -34,6 +35,8 @@ _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "USER": "guest",
+    "MPLBACKEND": "module://dspex_figures",
+    "MPLCONFIGDIR": "/run/sandbox/tmp",  # else caches would be among the files that the program leaves
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -93,8 +96,21 @@ class Python:
                 request.working_directory,
                 request.timeout,
                 places,
+                [_told(tool) for tool in request.tools] if request.tools else (),
             )
         )
+        return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), laid
+
+    def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
+        """See `Language.encode_return`. Laid out as a request is."""
+        if type(content) in _SCALARS:  # what tools most often return needs no pickle
+            envelope = marshal.dumps((number, failed, (), content))  # type: ignore[arg-type]
+            return _LENGTH.pack(len(envelope)) + envelope, []
+        from dspex.languages import _values
+
+        pickled, buffers = _values.encode({"result": content})
+        places, laid = _lay_out(buffers)
+        envelope = marshal.dumps((number, failed, places, None))
         return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), laid
 
     def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
@@ -104,6 +120,12 @@ class Python:
         from dspex.languages import _values
 
         return _values.decode(text, buffers, tagged=tagged, limit=limit)
+
+
+def _told(tool: ToolSpec) -> tuple[object, ...]:
+    """A tool as marshal takes it."""
+    parameters = None if tool.parameters is None else [tuple(parameter) for parameter in tool.parameters]
+    return tool.name, tool.description, parameters, tool.returns
 
 
 def _lay_out(buffers: list[memoryview]) -> tuple[list[tuple[int, int]], list[memoryview]]:
@@ -182,13 +204,13 @@ class _Packages:
 
     def importable(self) -> tuple[str, ...]:
         """The named packages that can be imported under their own name."""
-        tops = {os.path.basename(path).partition(".")[0] for path in self._entries}
+        tops = _tops(self._entries)
         return tuple(name for name in (n.replace("-", "_") for n in self._names) if name in tops)
 
     def checked(self, imports: tuple[str, ...]) -> tuple[str, ...]:
         """The modules of `imports`, all of which guests can see. Raises `PolicyError` for one that they cannot."""
         modules = tuple(spec.partition(" as ")[0].strip() for spec in imports)
-        tops = {os.path.basename(path).partition(".")[0] for path in self._entries}
+        tops = _tops(self._entries)
         for module in modules:
             top = module.partition(".")[0]
             if not self.whole and top not in tops and top not in sys.stdlib_module_names:
@@ -197,6 +219,12 @@ class _Packages:
                     f"allow it with SecurityPolicy(packages=({top!r},))"
                 )
         return modules
+
+
+def _tops(entries: Iterable[str]) -> set[str]:
+    """The names under which these files and directories can be imported; `pillow.libs` is no module `pillow`."""
+    names = (os.path.basename(path) for path in entries)
+    return {name.partition(".")[0] for name in names if not name.endswith((".libs", ".dist-info"))}
 
 
 def _entries(names: tuple[str, ...]) -> dict[str, None]:

@@ -53,11 +53,12 @@ class NeedsPackage(MalformedValue):
 def check_names(variables: Mapping[str, object]) -> None:
     """Raise `VariableError` for a name that the program could not use, or that would hide the engine from it."""
     for name in variables:
-        if reason := _name_fault(name):
+        if reason := name_fault(name):
             raise VariableError(f"variable {name!r} {reason}", path=str(name))
 
 
-def _name_fault(name: object) -> str:
+def name_fault(name: object) -> str:
+    """Why a program could not use this name, or should not; empty when it may."""
     if not isinstance(name, str):
         return f"has a name of type {type_name(name)}: names are str"
     if not name.isidentifier():

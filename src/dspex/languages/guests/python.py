@@ -2,11 +2,12 @@
 
 Theory of operation. `main` never returns. It waits for an EXECUTE frame, runs the program in the module `__main__`, and
 sends one ANSWER; at the end of the file it exits without ceremony (no atexit, no `__del__`). A fresh guest sees one
-request, a session many. The program's last expression is its value, as in a notebook.
+request, a session many. The program's last expression is its value, as in a notebook. Every other frame of the host's goes
+through `_dispatch`, whether it comes between two programs or while one waits (see `python_tools`).
 
-There are two deadlines. The soft one is a timer signal in here: it raises in the running code, so the error can say in
-which line the program was. The hard one is the host's SIGKILL some milliseconds later, for code that a Python signal
-handler cannot interrupt, or that swallows it. The same holds for CPU time (SIGXCPU, then the keeper's SIGKILL).
+There are two deadlines. The soft one is a timer signal in here (see `python_interrupts`): it raises in the running code, so
+the error can say in which line the program was. The hard one is the host's SIGKILL some milliseconds later, for code that a
+Python signal handler cannot interrupt, or that swallows it. The same holds for CPU time (SIGXCPU, then the keeper's SIGKILL).
 
 Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
 """
@@ -14,8 +15,11 @@ Nothing in this file is a wall: a program may patch, forge or break all of it, a
 from __future__ import annotations
 
 import _signal
+import _sitebuiltins
 import _socket
+import _thread
 import ast
+import builtins
 import json
 import linecache
 import marshal
@@ -28,13 +32,24 @@ import traceback
 import types
 from typing import Any, Final, NoReturn, TypeGuard, TypeVar
 
-from . import python_check, python_values
+from . import (
+    python_async,
+    python_branches,
+    python_check,
+    python_displays,
+    python_interrupts,
+    python_tools,
+    python_values,
+)
+from .python_interrupts import CpuLimit, Deadline
 
 _HEADER: Final = struct.Struct("<2sBBIQ")
 _LENGTH: Final = struct.Struct("<I")
-_EXECUTE, _LENT, _ANSWER, _BORROW = 1, 2, 16, 17
+_EXECUTE, _LENT, _RETURN, _FORK, _TUNE, _ANSWER, _BORROW = 1, 2, 3, 4, 5, 16, 17
 _TAGGED, _IN_LOAN, _IN_MEMORY_FILE = 1, 2, 1
+_RIGHTS_SPACE: Final = _socket.CMSG_SPACE(4 * 252)  # the most that the kernel sends at once, in threes
 _INLINE: Final = 1 << 18  # buffers beyond this many bytes cross in a memory file
+_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _ENOSPC, _EDQUOT, _EFBIG, _EAGAIN = 28, 122, 27, 11
 
 # Let go when memory runs out, so that the error can still be told. Made in the zygote: a guest would have to touch it.
@@ -53,18 +68,6 @@ COMMON: Final = (
 )
 
 
-class Deadline(BaseException):
-    """The soft deadline has passed. Not an `Exception`, so that a program's own handlers let it through."""
-
-    __module__ = "builtins"  # so that it is shown by its name alone
-
-
-class CpuLimit(BaseException):
-    """The soft CPU limit has passed."""
-
-    __module__ = "builtins"
-
-
 def prepare(profile: dict[str, Any]) -> None:
     """In the zygote: make all that guests have in common, and run two programs through it.
 
@@ -75,7 +78,7 @@ def prepare(profile: dict[str, Any]) -> None:
     _guest = Guest(profile)
     _guest.open(theirs)
     for code in ("x = 1\nx + 1", "1 / 0"):
-        envelope = marshal.dumps((code, [], {}, None, 60.0, []))
+        envelope = marshal.dumps((code, [], {}, None, 60.0, [], ()))
         body = _LENGTH.pack(len(envelope)) + envelope
         ours.sendall(_HEADER.pack(b"dx", _EXECUTE, 0, len(body), 0) + body)
         _guest.serve_one()
@@ -88,6 +91,7 @@ def prepare(profile: dict[str, Any]) -> None:
 def main(channel: int) -> NoReturn:
     """In a guest: serve the channel until the host closes it."""
     reseed()
+    python_interrupts.at_home()
     _guest.open(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fileno=channel))
     while True:
         _guest.serve_one()
@@ -115,22 +119,28 @@ def _stream(descriptor: int) -> Any:
 class Request:
     """One EXECUTE, taken apart; the variables are read when they are needed, for reading them may fail."""
 
-    __slots__ = ("_joined", "_pickled", "_places", "code", "directory", "environment", "imports", "timeout")
+    __slots__ = ("_joined", "_pickled", "_places", "code", "directory", "environment", "imports", "timeout", "tools")
 
     def __init__(self, body: bytes, joined: memoryview) -> None:
-        (length,) = _LENGTH.unpack_from(body)
-        end = _LENGTH.size + length
-        envelope = marshal.loads(memoryview(body)[_LENGTH.size : end])
-        self.code, self.imports, self.environment, self.directory, self.timeout, self._places = envelope
-        self._pickled, self._joined = memoryview(body)[end:], joined
+        envelope, self._pickled = _opened(body)
+        self.code, self.imports, self.environment, self.directory, self.timeout, self._places, self.tools = envelope
+        self._joined = joined
 
     def variables(self) -> dict[str, Any]:
         """The variables by name."""
-        if not self._pickled:
-            return {}
-        buffers = [self._joined[start:end] for start, end in self._places]
-        found: dict[str, Any] = python_values.decode(self._pickled, buffers)
-        return found
+        return _read(self._pickled, self._joined, self._places) if self._pickled else {}
+
+
+def _opened(body: bytes) -> tuple[Any, memoryview]:
+    """The envelope in a body of the host's, and the pickle behind it."""
+    (length,) = _LENGTH.unpack_from(body)
+    end = _LENGTH.size + length
+    return marshal.loads(memoryview(body)[_LENGTH.size : end]), memoryview(body)[end:]
+
+
+def _read(pickled: memoryview, joined: memoryview, places: list[tuple[int, int]]) -> dict[str, Any]:
+    found: dict[str, Any] = python_values.decode(pickled, [joined[start:end] for start, end in places])
+    return found
 
 
 class Guest:
@@ -141,15 +151,19 @@ class Guest:
         self._modules = frozenset(profile["forbidden_modules"])
         self._calls = frozenset(profile["forbidden_calls"])
         sys.setrecursionlimit(1000)
-        _signal.signal(_signal.SIGALRM, _raise_deadline)
-        _signal.signal(_signal.SIGXCPU, _raise_cpu_limit)
+        python_interrupts.install()
+        builtins.help = _sitebuiltins._Helper()  # which `site` would have made
         sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+        self.sending = _thread.allocate_lock()
+        self._screen = python_displays.prepare(self._limit, self._show)
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, with an empty `__main__`."""
         self._cells = 0
+        self._tools: python_tools.Tools | None = None
+        self._offered: Any = ()  # the tools of the latest run
         linecache.clearcache()
         module = types.ModuleType("__main__")
         module.__dict__["__builtins__"] = __builtins__
@@ -158,26 +172,31 @@ class Guest:
 
     def open(self, channel: _socket.socket) -> None:
         """Serve this channel from here on."""
-        self._channel = channel
+        self.channel = channel
+        self._rest = b""  # what came behind the latest frame
+        self._rights: list[int] = []  # descriptors that came, for the frames that name them
+        self._lent = -1
         self._home = os.getcwd()
 
     def serve_one(self) -> None:
         """Take one request, run it, answer."""
-        global _interruptible
         request = self._receive()
         text, flags, buffers = "", 0, []
         envelope: dict[str, Any] = {}
         try:
             try:
-                _interruptible = True
+                python_interrupts.due = None
+                python_interrupts.running = True
+                self._screen.begin()
                 value = self._run(request)
+                python_displays.end()
                 if value is not None:
                     envelope["type"] = python_values.type_name(value)
                     encoded = python_values.encode(value, self._limit)
                     text, buffers = encoded.text, encoded.buffers
                     flags = _TAGGED if encoded.tagged else 0
             finally:
-                _interruptible = False
+                python_interrupts.running = False
                 _signal.setitimer(_signal.ITIMER_REAL, 0)
         except python_values.NotCarried:
             envelope["repr"] = python_values.describe(value)
@@ -186,7 +205,10 @@ class Guest:
         except BaseException as error:
             if _is(error, MemoryError):
                 _BALLAST.clear()
-            envelope["error"] = _explain(error)
+            envelope["error"] = _explain(_meant(error))
+        if self._tools is not None:
+            self._tools.end()
+        self._screen.end()
         _flush()
         self._answer(text, flags, buffers, envelope)
 
@@ -201,9 +223,15 @@ class Guest:
         for name in request.imports:
             self._import(name)
         names.update(request.variables())
+        if request.tools != self._offered:
+            self._offer(request.tools)
+        if self._tools is not None:
+            self._tools.begin()
         body, last = self._compile(request.code)
         _signal.setitimer(_signal.ITIMER_REAL, request.timeout)
         try:
+            if _awaits(body) or _awaits(last):
+                return python_async.run(body, last, names)
             if body is not None:
                 exec(body, names)
             return None if last is None else eval(last, names)
@@ -212,13 +240,19 @@ class Guest:
                 return None
             raise
 
+    def _offer(self, tools: Any) -> None:
+        if self._tools is None:
+            self._tools = python_tools.Tools(self, self._limit)
+        self._tools.offer(tools, self._names)
+        self._offered = tools
+
     def _compile(self, code: str) -> tuple[types.CodeType | None, types.CodeType | None]:
         self._cells += 1
         filename = "<program>" if self._cells == 1 else f"<program {self._cells}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
         if not self._modules and not self._calls and "\n" not in code and not code[:1].isspace():
             try:  # one expression, as most of a session's calls are: no tree is needed to find its value
-                return None, compile(code, filename, "eval", dont_inherit=True)
+                return None, compile(code, filename, "eval", _AWAIT, True)
             except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
                 pass  # statements, or wrong: the way below says how
         try:
@@ -234,8 +268,8 @@ class Guest:
         last = None
         if tree.body and isinstance(tree.body[-1], ast.Expr):
             expression = tree.body.pop().value  # type: ignore[attr-defined]  # of an Expr, as just seen
-            last = compile(ast.Expression(expression), filename, "eval", dont_inherit=True)
-        body = compile(tree, filename, "exec", dont_inherit=True) if tree.body else None
+            last = compile(ast.Expression(expression), filename, "eval", _AWAIT, True)
+        body = compile(tree, filename, "exec", _AWAIT, True) if tree.body else None
         return body, last
 
     def _import(self, spec: str) -> None:
@@ -253,45 +287,97 @@ class Guest:
             os.makedirs(path, exist_ok=True)
         os.chdir(path)
 
+    def _show(self, frame: bytes) -> None:
+        with python_interrupts.sheltered, self.sending:
+            self.channel.sendall(frame)
+
     # --- Speaking ----------------------------------------------------------------------------------------------------
 
     def _receive(self) -> Request:
-        kind, flags, body, size, descriptors = self._receive_frame()
-        if kind != _EXECUTE:
-            os._exit(71)
-        if flags & _IN_MEMORY_FILE:
-            joined = memoryview(mmap.mmap(descriptors[0], size, access=mmap.ACCESS_COPY))
-            os.close(descriptors[0])
-            return Request(body, joined)
-        end = len(body) - size
-        return Request(body[:end], memoryview(body)[end:])
+        while True:
+            kind, flags, data, size = self._receive_frame()
+            if kind == _EXECUTE:
+                return Request(*self._joined(flags, data, size))
+            self._dispatch(kind, flags, data, size)
 
-    def _receive_frame(self) -> tuple[int, int, bytes, int, list[int]]:
-        data, ancillary, _, _ = self._channel.recvmsg(1 << 16, _socket.CMSG_SPACE(4))
-        if not data:
-            os._exit(0)
-        descriptors = [struct.unpack("i", d[:4])[0] for _, kind, d in ancillary if kind == _socket.SCM_RIGHTS]
+    def take_in(self) -> None:
+        """Read one frame while a program runs, and act on it."""
+        self._dispatch(*self._receive_frame())
+        while self._rest:  # nobody will be told that it has come
+            self._dispatch(*self._receive_frame())
+
+    def _dispatch(self, kind: int, flags: int, data: bytes, size: int) -> None:
+        """Act on a frame that is no request; one that no host of ours sends ends this process."""
+        if kind == _RETURN and self._tools is not None:
+            self._settle(*self._joined(flags, data, size))
+        elif kind == _LENT:
+            self._lent = self._rights.pop(0)
+        elif kind == _FORK:
+            self._branch(data)
+        elif kind == _TUNE:
+            _tune(marshal.loads(data))
+        else:
+            os._exit(71)
+
+    def _branch(self, body: bytes) -> None:
+        """Copy this process; the copies go on from here as it does."""
+        first, seeds = marshal.loads(body)
+        rights, self._rights = self._rights, []
+        seed = python_branches.fork(self.channel.fileno(), first, rights, seeds)
+        if seed is not None:
+            reseed() if seed < 0 else python_branches.seeded(seed)
+
+    def _settle(self, body: bytes, joined: memoryview) -> None:
+        (number, failed, places, content), pickled = _opened(body)
+        try:
+            if pickled:
+                content = _read(pickled, joined, places)["result"]
+        except Exception as error:  # a package that is not here, or no memory for it: that call's error
+            failed, content = True, error
+        assert self._tools is not None  # `_dispatch` has looked
+        self._tools.settle(number, failed, content)
+
+    def _joined(self, flags: int, data: bytes, size: int) -> tuple[bytes, memoryview]:
+        """The body of a frame, and its buffers."""
+        if flags & _IN_MEMORY_FILE:
+            descriptor = self._rights.pop(0)
+            joined = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY))
+            os.close(descriptor)
+            return data, joined
+        end = len(data) - size
+        return data[:end], memoryview(data)[end:]
+
+    def _receive_frame(self) -> tuple[int, int, bytes, int]:
+        """Kind and flags of the next frame, its body with what buffers follow it here, and the buffers' size."""
+        data = self._rest or self._more()
         while len(data) < _HEADER.size:
-            data += self._more(1 << 16)
+            data += self._more()
         _, kind, flags, length, size = _HEADER.unpack_from(data)
         total = _HEADER.size + length + (0 if flags & _IN_MEMORY_FILE else size)
         if len(data) < total:
-            whole = bytearray(total)
-            view = memoryview(whole)
-            view[: len(data)] = data
-            filled = len(data)
-            while filled < total:
-                got = self._channel.recv_into(view[filled:])
-                if not got:
-                    os._exit(0)
-                filled += got
-            data = bytes(whole)
-        return kind, flags, data[_HEADER.size :], size, descriptors
+            data = self._whole(data, total)
+        self._rest = data[total:]
+        return kind, flags, data[_HEADER.size : total], size
 
-    def _more(self, size: int) -> bytes:
-        data = self._channel.recv(size)
+    def _whole(self, data: bytes, total: int) -> bytes:
+        whole = bytearray(total)
+        view = memoryview(whole)
+        view[: len(data)] = data
+        filled = len(data)
+        while filled < total:
+            got = self.channel.recv_into(view[filled:])
+            if not got:
+                os._exit(0)
+            filled += got
+        return bytes(whole)
+
+    def _more(self) -> bytes:
+        data, ancillary, _, _ = self.channel.recvmsg(1 << 16, _RIGHTS_SPACE)
         if not data:
             os._exit(0)
+        for _, kind, rights in ancillary:
+            if kind == _socket.SCM_RIGHTS:
+                self._rights += struct.unpack(f"{len(rights) // 4}i", rights)
         return data
 
     def _answer(self, text: str, flags: int, buffers: list[Any], envelope: dict[str, Any]) -> None:
@@ -300,22 +386,30 @@ class Guest:
         size = sum(memoryview(b).nbytes for b in buffers)
         if size > _INLINE:
             self._fill_loan(size, buffers)
-            self._channel.sendall(_HEADER.pack(b"dx", _ANSWER, flags | _IN_LOAN, len(body), 0) + body)
+            self.channel.sendall(_HEADER.pack(b"dx", _ANSWER, flags | _IN_LOAN, len(body), 0) + body)
             return
-        self._channel.sendall(b"".join([_HEADER.pack(b"dx", _ANSWER, flags, len(body), size), body, *buffers]))
+        self.channel.sendall(b"".join([_HEADER.pack(b"dx", _ANSWER, flags, len(body), size), body, *buffers]))
 
     def _fill_loan(self, size: int, buffers: list[Any]) -> None:
-        self._channel.sendall(_HEADER.pack(b"dx", _BORROW, 0, 8, 0) + struct.pack("<Q", size))
-        kind, _, _, _, descriptors = self._receive_frame()
-        if kind != _LENT or not descriptors:
-            os._exit(71)
-        with mmap.mmap(descriptors[0], size) as target:
-            os.close(descriptors[0])
+        self.channel.sendall(_HEADER.pack(b"dx", _BORROW, 0, 8, 0) + struct.pack("<Q", size))
+        while self._lent < 0:
+            self._dispatch(*self._receive_frame())
+        descriptor, self._lent = self._lent, -1
+        with mmap.mmap(descriptor, size) as target:
+            os.close(descriptor)
             offset = 0
             for buffer in buffers:
                 view = memoryview(buffer).cast("B")
                 target[offset : offset + view.nbytes] = view
                 offset += view.nbytes
+
+
+def _tune(settings: dict[str, Any]) -> None:
+    """What the host sets between two programs, or before one that stood still goes on."""
+    if "seed" in settings:
+        python_branches.seeded(settings["seed"])
+    if "seconds" in settings and python_interrupts.running:
+        _signal.setitimer(_signal.ITIMER_REAL, settings["seconds"])
 
 
 _TYPES: Final[dict[str, bytes]] = {}  # the envelopes of values that crossed whole, by type: most answers are alike
@@ -337,17 +431,16 @@ class _Forbidden(Exception):  # noqa: N818  (never seen outside: it becomes a re
     """The static check found something that the policy forbids."""
 
 
-_interruptible = False  # only while a program runs: the one limit must not interrupt the telling of the other
+def _awaits(code: types.CodeType | None) -> bool:
+    return code is not None and bool(code.co_flags & python_async.COROUTINE)
 
 
-def _raise_deadline(*_: object) -> None:
-    if _interruptible:
-        raise Deadline
-
-
-def _raise_cpu_limit(*_: object) -> None:
-    if _interruptible:
-        raise CpuLimit
+def _meant(error: BaseException) -> BaseException:
+    """A loop of the program's own, stopped because a limit passed, complains about that: tell of the limit."""
+    kind = python_interrupts.due
+    if kind is None or not _is(error, RuntimeError) or not str(error).startswith("Event loop stopped"):
+        return error
+    return kind().with_traceback(error.__traceback__)
 
 
 def _plain(kind: str, name: str, message: str, line: int | None = None, trace: str = "") -> dict[str, Any]:
@@ -405,6 +498,8 @@ def _message(error: BaseException) -> str:
         return "the program used more CPU time than its limit"
     if _is(error, MemoryError) and not error.args:
         return "the program needed more memory than its limit"
+    if _is(error, KeyboardInterrupt) and not error.args:
+        return "the run was interrupted"
     return str(error)[:10_000]
 
 
@@ -426,19 +521,25 @@ def _line(error: BaseException) -> int | None:
 
 
 def _trace(error: BaseException) -> str:
-    if _is(error, Deadline) or _is(error, CpuLimit):
-        text = "".join(traceback.format_list(_without_ours(_frames(error))))
-        return f"Traceback (most recent call last):\n{text}{_message(error)}\n"
     frames = _frames(error)
+    if _is(error, Deadline) or _is(error, CpuLimit):
+        text = "".join(traceback.format_list(_without_ours(traceback.extract_tb(frames))))
+        return f"Traceback (most recent call last):\n{text}{_message(error)}\n"
     if frames is None:  # it was raised before the program began: its frames would be the engine's
         return "".join(traceback.format_exception_only(error))
-    lines = traceback.format_exception(type(error), error, frames)
-    return "".join(lines)[-20_000:]
+    shown = traceback.TracebackException(type(error), error, frames, compact=True)
+    shown.stack = traceback.StackSummary.from_list(_without_ours(shown.stack))
+    return "".join(shown.format())[-20_000:]
 
 
-def _without_ours(trace: Any) -> Any:
-    """Without the signal handler's own frame at the end."""
-    return [frame for frame in traceback.extract_tb(trace) if frame.name not in ("_raise_deadline", "_raise_cpu_limit")]
+_OURS: Final = frozenset(
+    (__file__, *(m.__file__ for m in (python_async, python_displays, python_interrupts, python_tools)))
+)
+
+
+def _without_ours(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Without the frames of the engine, which stand behind the program's own when a tool or a limit raised."""
+    return [frame for frame in frames if frame.filename not in _OURS]
 
 
 def _flush() -> None:

@@ -1,0 +1,445 @@
+"""Branches of a session: the same memory and files, each going its own way, walled from the others."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+
+import pytest
+
+from dspex import CodeExecutor, ResourceLimits, SecurityPolicy, best_of
+from dspex.errors import ClosedError, ProgramError, UsageError
+
+
+@pytest.fixture(scope="module")
+def executor():
+    """One executor with the strongest level for all tests here."""
+    with CodeExecutor(isolation="namespaces") as executor:
+        yield executor
+
+
+@pytest.fixture
+def session(executor):
+    """A session of its own for each test."""
+    with executor.session() as session:
+        yield session
+
+
+def value(session, code):
+    """What a program comes to; it must not fail."""
+    return session.execute(code).unwrap()
+
+
+def test_a_fork_has_the_same_memory_and_goes_its_own_way(session):
+    """Names are there in both, and what one does to them the other does not see."""
+    value(session, "x = [1]\ndef grow(n):\n    x.append(n)\n    return x")
+    with session.fork() as branch:
+        assert value(branch, "grow(2)") == [1, 2]
+        assert value(session, "grow(3)") == [1, 3]
+        assert value(branch, "x") == [1, 2]
+
+
+def test_fork_with_a_number_gives_a_list(session):
+    """So many at once, each living."""
+    branches = session.fork(5)
+    assert [value(b, f"y = {n}; y") for n, b in enumerate(branches)] == [0, 1, 2, 3, 4]
+    assert value(session, "'y' in globals()") is False
+    assert len(session.fork(1)) == 1
+    for branch in branches:
+        branch.close()
+
+
+def test_a_fork_of_a_session_that_never_ran(executor):
+    """The session is opened for it."""
+    with executor.session() as session, session.fork() as branch:
+        assert value(branch, "1 + 1") == 2
+
+
+def test_files_branch_with_memory(session):
+    """Names, contents, modes, links and times of working files; what one branch writes the other does not see."""
+    value(
+        session,
+        "import os\nos.makedirs('d/e')\nopen('d/e/f', 'w').write('base')\nos.chmod('d/e/f', 0o640)\n"
+        "os.symlink('d/e/f', 'l')\nos.utime('d/e/f', (5, 6))",
+    )
+    with session.fork() as branch:
+        look = "s = os.stat('d/e/f'); (sorted(os.listdir()), open('l').read(), oct(s.st_mode), s.st_mtime, os.readlink('l'))"
+        assert value(branch, look) == (["d", "l"], "base", "0o100640", 6.0, "d/e/f")
+        value(branch, "open('d/e/f', 'a').write('-branch'); open('own', 'w').close()")
+        value(session, "open('d/e/f', 'a').write('-root')")
+        assert value(branch, "open('l').read(), os.path.exists('own')") == ("base-branch", True)
+        assert value(session, "open('l').read(), os.path.exists('own')") == ("base-root", False)
+
+
+def test_open_files_follow_into_the_branchs_own_view(session):
+    """A file that is open, at its place in it, is the branch's own from then on; also one without a name, and the directory."""
+    value(
+        session,
+        "import os, tempfile\nos.mkdir('in'); os.chdir('in')\nf = open('f', 'w+'); f.write('abc'); f.flush()\n"
+        "t = tempfile.TemporaryFile(); t.write(b'tmp'); t.flush(); t.seek(1)",
+    )
+    with session.fork() as branch:
+        value(branch, "f.write('-branch'); f.flush(); t.write(b'X'); t.flush()")
+        value(session, "f.write('-root'); f.flush()")
+        assert value(branch, "f.seek(0); t.seek(0); (f.read(), t.read(), os.getcwd())") == (
+            "abc-branch",
+            b"tXp",
+            "/run/sandbox/work/in",
+        )
+        assert value(session, "f.seek(0); t.seek(0); (f.read(), t.read())") == ("abc-root", b"tmp")
+
+
+def test_random_numbers_differ_between_branches(session):
+    """Each branch has generators of its own."""
+    value(session, "import random, uuid, os, ssl")
+    branches = [session, *session.fork(6)]
+    for code in ("random.random()", "uuid.uuid4().hex", "ssl.RAND_bytes(8)"):
+        assert len({value(b, code) for b in branches}) == 7
+
+
+def test_a_seed_makes_sessions_and_branches_repeatable(executor):
+    """The same seed gives the same numbers again, different ones in each branch."""
+
+    def numbers():
+        with executor.session(seed=7) as session:
+            first = value(session, "import random; random.random()")
+            branches = session.fork(3)
+            return first, [value(b, "random.random()") for b in branches]
+
+    one, two = numbers(), numbers()
+    assert one == two
+    assert len(set(one[1])) == 3
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 62, 1.5, True, "7"])
+def test_a_seed_that_is_none_is_refused(executor, seed):
+    """Whole numbers of 62 bits."""
+    with pytest.raises(UsageError, match="seed is"):
+        executor.session(seed=seed)
+
+
+def test_restore_any_number_of_times_in_any_order(session):
+    """Checkpoints stay what they were, whatever the session became since."""
+    value(session, "x = 0; open('f', 'w').write('0')")
+    points = []
+    for n in range(1, 4):
+        value(session, f"x = {n}; open('f', 'w').write('{n}')")
+        points.append(session.checkpoint(f"at {n}"))
+    for n in (1, 3, 2, 2, 1):
+        value(session, "x = -1; open('f', 'w').write('gone')")
+        session.restore(points[n - 1])
+        assert value(session, "x, open('f').read()") == (n, str(n))
+    with points[2].session() as other:
+        assert value(other, "x") == 3
+
+
+def test_a_session_at_a_checkpoint_is_another_one(session):
+    """It lives beside the session, and outlives the checkpoint."""
+    value(session, "x = 1")
+    point = session.checkpoint()
+    other = point.session()
+    point.close()
+    value(session, "x = 2")
+    assert value(other, "x") == 1
+    with pytest.raises(ClosedError):
+        point.session()
+    with pytest.raises(ClosedError):
+        session.restore(point)
+    assert value(session, "x") == 2
+
+
+def test_a_session_that_was_killed_can_be_opened_again_at_its_checkpoint(session):
+    """The end of a branch, however it comes, is no other's."""
+    value(session, "x = 5")
+    point = session.checkpoint()
+    result = session.execute("import os; os._exit(3)")
+    assert (result.error.kind, result.error.type) == ("killed", "ProcessExit")
+    assert "status 3" in result.error.message
+    with point.session() as again:
+        assert value(again, "x") == 5
+
+
+def test_how_a_branch_ends_is_told_as_for_any_guest(session):
+    """Signals, deadlines and limits have their own kinds in branches too."""
+    crash, slow, big = session.fork(3)
+    assert crash.execute("import ctypes; ctypes.string_at(0)").error.type == "SIGSEGV"
+    assert (
+        slow.execute(
+            "while True:\n    try:\n        while True: pass\n    except BaseException: pass", timeout=0.3
+        ).error.kind
+        == "timeout"
+    )
+    assert big.execute("x = bytearray(600 << 20)").error.kind == "memory_limit"
+    assert value(session, "1") == 1
+
+
+def test_a_checkpoint_of_another_tree_is_refused(executor, session):
+    """Its process is not this session's to copy."""
+    with executor.session() as other:
+        point = other.checkpoint()
+        with pytest.raises(UsageError, match="tree"):
+            session.restore(point)
+
+
+def test_branches_of_branches(session):
+    """A tree of any shape; each node knows what its ancestors did."""
+    value(session, "trace = 'r'")
+    left, right = session.fork(2)
+    value(left, "trace += 'l'")
+    value(right, "trace += 'r'")
+    leaves = [*left.fork(2), *right.fork(2)]
+    assert [value(leaf, f"trace + '{n}'") for n, leaf in enumerate(leaves)] == ["rl0", "rl1", "rr2", "rr3"]
+    drawn = session.tree.draw().splitlines()
+    assert len(drawn) == 7
+    assert [line.startswith("    session") for line in drawn].count(True) == 4
+
+
+def test_a_long_chain_of_forks_and_restores(session):
+    """Nothing nests: each step starts from the one before, far beyond the kernel's 32 namespaces and 16 Landlock layers."""
+    value(session, "n = 0")
+    for _ in range(120):
+        value(session, "n += 1; open('f', 'w').write(str(n))")
+        with session.checkpoint() as point:
+            session.restore(point)
+    assert value(session, "n, open('f').read()") == (120, "120")
+
+
+def test_best_of_keeps_the_winner(session):
+    """The session becomes the branch whose result scored highest; the others are gone."""
+    value(session, "x = 1")
+    best = best_of(session, ["x += 1; x", "x += 10; x", "1 / 0"], lambda r: r.value if r.ok else None)
+    assert (best.winner, best.score, best.scores) == (1, 11, (2, 11, None))
+    assert value(session, "x") == 11
+
+
+def test_best_of_rejecting_all_changes_nothing(session):
+    """Then the session stays where it stood."""
+    value(session, "x = 1")
+    best = best_of(session, ["x = 2", "x = 3"], lambda r: None)
+    assert best.winner is None
+    assert value(session, "x") == 1
+    with pytest.raises(UsageError):
+        best_of(session, [], lambda r: 1)
+
+
+def test_a_fork_inside_a_tool_lets_each_branch_get_another_answer(executor):
+    """Each branch goes on from the pending call with the answer that it is given; the caller's connection survives."""
+    came = []
+
+    def choose(options):
+        branches = session.fork(len(options))
+        assert [call.name for call in branches[0].pending] == ["choose"]
+        came.extend(b.resume(o) for b, o in zip(branches, options, strict=True))
+        return "own"
+
+    session = executor.session(tools=[choose])
+    with session:
+        result = session.execute("k = 'k'\nanswer = choose(['a', 'b'])\nprint(answer)\nanswer + k")
+        assert result.value == "ownk"
+        assert [r.value for r in came] == ["ak", "bk"]
+        assert [r.stdout for r in came] == ["a\n", "b\n"]
+        assert value(session, "answer") == "own"
+
+
+def test_an_exception_as_answer_is_raised_in_the_branch(executor):
+    """And a branch that calls the tool again reaches the host's function."""
+    held = []
+
+    def ask(n):
+        if n == 0:
+            held.append(session.fork())
+        return n
+
+    session = executor.session(tools=[ask])
+    with session:
+        code = "try:\n    first = ask(0)\nexcept KeyError as e:\n    first = ('caught', *e.args)\nfirst, ask(5)"
+        assert session.execute(code).value == (0, 5)
+        (branch,) = held
+        with pytest.raises(UsageError, match="answer"):
+            branch.execute("1")
+        with pytest.raises(UsageError, match="1"):
+            branch.resume()
+        assert branch.resume(KeyError("k")).value == (("caught", "k"), 5)
+        assert value(branch, "first") == ("caught", "k")
+
+
+def test_a_checkpoint_inside_a_tool_can_be_resumed_many_times(executor):
+    """Each session opened there waits for the same answer."""
+    points = []
+
+    def ask():
+        points.append(session.checkpoint())
+        return 0
+
+    session = executor.session(tools=[ask])
+    with session:
+        assert session.execute("ask() * 2").value == 0
+        assert [points[0].session().resume(n).value for n in (1, 2, 3)] == [2, 4, 6]
+        session.restore(points[0])
+        assert session.resume(21).value == 42
+
+
+def test_a_resumed_branch_has_a_deadline(executor):
+    """The soft one: the error names the line, and the session lives on."""
+    held = []
+
+    def ask():
+        held.append(session.fork())
+
+    session = executor.session(tools=[ask])
+    with session:
+        session.execute("if ask() == 'slow':\n    while True:\n        pass")
+        result = held[0].resume("slow", timeout=0.3)
+        assert (result.error.kind, result.error.line in (2, 3)) == ("timeout", True)
+        assert value(held[0], "1") == 1
+
+
+def test_more_branches_than_the_limit_are_refused():
+    """With a message that says what to close or to raise; nothing that lives is harmed."""
+    with CodeExecutor(limits=ResourceLimits(branches=4)) as executor, executor.session() as session:
+        points = [session.checkpoint() for _ in range(3)]
+        with pytest.raises(UsageError, match=r"limits\.branches"):
+            session.fork()
+        points[0].close()
+        assert value(session.fork(), "1") == 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
+def test_a_number_of_forks_that_is_none_is_refused(session, n):
+    """Whole numbers of at least one."""
+    with pytest.raises(UsageError, match="n is"):
+        session.fork(n)
+
+
+def test_sessions_with_subprocesses_cannot_be_branched():
+    """Their processes could not follow, and the error says so."""
+    with CodeExecutor(policy=SecurityPolicy(subprocesses=True)) as executor, executor.session() as session:
+        assert value(session, "1") == 1
+        with pytest.raises(UsageError, match="subprocesses"):
+            session.fork()
+
+
+def test_sessions_at_level_landlock_cannot_be_branched():
+    """A process under Landlock alone has no view of its own to be given."""
+    with CodeExecutor(isolation="landlock") as executor, executor.session() as session:
+        with pytest.raises(UsageError, match="namespaces"):
+            session.checkpoint()
+        assert value(session, "1") == 1
+
+
+def test_threads_do_not_follow(session):
+    """A copy has the one thread that forked; the parent keeps its own, and both live."""
+    value(
+        session,
+        "import threading, time\nstop = threading.Event()\nt = threading.Thread(target=stop.wait, daemon=True)\nt.start()",
+    )
+    with session.fork() as branch:
+        assert value(branch, "threading.active_count()") == 1
+        assert value(session, "threading.active_count()") == 2
+        assert branch.execute("import os; os._exit(1)").error.kind == "killed"
+
+
+def test_event_loops_follow(session):
+    """Top-level await works in parent and branch alike."""
+    value(session, "import asyncio\nawait asyncio.sleep(0)\nx = 1")
+    with session.fork() as branch:
+        assert value(branch, "await asyncio.sleep(0.01, 'b')") == "b"
+        assert value(session, "await asyncio.sleep(0.01, 's')") == "s"
+
+
+def test_the_async_twins(executor):
+    """fork, checkpoint, restore and resume from an event loop."""
+
+    async def main():
+        async with executor.session() as session:
+            await session.aexecute("x = 1")
+            point = await session.acheckpoint()
+            (branch,) = await session.afork(1)
+            await session.aexecute("x = 2")
+            await session.arestore(point)
+            return (await session.aexecute("x")).value, (await branch.aexecute("x")).value
+
+    assert asyncio.run(main()) == (1, 1)
+
+
+def test_many_threads_branch_one_session(session):
+    """Forks, runs and restores from several threads at once: every call ends with a right answer."""
+    value(session, "x = 7")
+    point, wrong = session.checkpoint(), []
+
+    def work():
+        for _ in range(5):
+            with point.session() as own, own.fork() as branch:
+                if value(branch, "x += 1; x") != 8 or value(own, "x") != 7:
+                    wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_full_disk_fails_the_fork_or_copies_all(executor):
+    """A view is as large as its parent's, so what fits there fits here."""
+    with executor.session() as session:
+        value(
+            session,
+            "import os\nf = open('f', 'wb')\ntry:\n    while True: f.write(b'x' * 65536)\nexcept OSError: pass\n"
+            "f = None\nn = os.path.getsize('f')",
+        )
+        with session.fork() as branch:
+            assert value(branch, "os.path.getsize('f') == n")
+
+
+def test_directories_nested_too_deeply_end_the_session_with_a_clear_error(executor):
+    """A hundred levels are copied; beyond that the tree cannot be branched, and says so."""
+    with executor.session() as session:
+        value(session, "import os\nfor _ in range(150):\n    os.mkdir('d'); os.chdir('d')")
+        with pytest.raises(Exception, match="nested too deeply"):
+            session.fork()
+
+
+def test_closing_the_last_one_leaves_nothing(executor):
+    """Neither processes nor descriptors, whichever goes last."""
+    import os
+
+    def living():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    with executor.session() as session:  # so that a spare one is ready
+        value(session, "1")
+    time.sleep(0.3)
+    before = living()
+    session = executor.session()
+    value(session, "1")
+    branches, point = session.fork(3), session.checkpoint()
+    session.close()
+    assert value(branches[0], "2") == 2
+    for other in (*branches, point):
+        other.close()
+    with pytest.raises(ClosedError):
+        branches[0].execute("1")
+    end = time.monotonic() + 5
+    while living() > before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert living() <= before
+
+
+def test_unwrap_of_a_branch_names_the_line(session):
+    """Tracebacks work in branches: the text of earlier cells is there."""
+    value(session, "def f():\n    return 1 / 0")
+    with session.fork() as branch, pytest.raises(ProgramError, match="division"):
+        value(branch, "f()")
+
+
+def test_a_branch_reports_only_its_own_changes(session):
+    """Files that it was born with are not its doing."""
+    value(session, "open('old', 'w').write('1')")
+    with session.fork() as branch:
+        assert list(branch.execute("open('new', 'w').write('2')").files) == ["new"]
+        assert sorted(branch.files) == ["new", "old"]
