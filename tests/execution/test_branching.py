@@ -443,3 +443,15 @@ def test_a_branch_reports_only_its_own_changes(session):
     with session.fork() as branch:
         assert list(branch.execute("open('new', 'w').write('2')").files) == ["new"]
         assert sorted(branch.files) == ["new", "old"]
+
+
+def test_branches_are_not_taken_for_other_guests(executor):
+    """The end of branches leaves what the engine knows of its other guests alone: they still end with a clear word."""
+    with executor.session() as session:
+        others = [executor.session() for _ in range(4)]
+        for other in others:
+            value(other, "1")
+        for branch in session.fork(12):
+            branch.close()
+        assert [o.execute("import os; os._exit(4)").error.type for o in others] == ["ProcessExit"] * 4
+    assert executor.execute("import os; os._exit(4)").error.type == "ProcessExit"

@@ -243,13 +243,25 @@ NONE: Final = Files()
 
 def changed(guest: Guest, limit: int) -> Files:
     """The files that are new or have changed since the guest's directory was last looked at; `limit` is that of the disk."""
-    if not guest.seen and not os.listdir(guest.work):
+    if not guest.seen and _is_empty(guest):
         return NONE
     survey = _Survey(guest.work, limit)
     found = {name: mark for name, mark in survey.found.items() if guest.seen.get(name) != mark}
     recent = time.time_ns() - _TICK
     guest.seen = {name: mark for name, mark in survey.found.items() if mark.modified < recent}
     return _taken(guest, found, survey.complete, limit)
+
+
+def _is_empty(guest: Guest) -> bool:
+    """True for a working directory without entries; it is listed only if it has changed since it was found so."""
+    changed = os.fstat(guest.work).st_mtime_ns
+    if changed == guest.emptied:
+        return True
+    if os.listdir(guest.work):
+        return False
+    if changed < time.time_ns() - _TICK:  # else another change may come to bear the same time
+        guest.emptied = changed
+    return True
 
 
 def remember(guest: Guest, limit: int) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
-    from dspex._sandbox.process import Guest, Zygote
+    from dspex._sandbox.process import Guest, Warden, Zygote
     from dspex.execution._isolation import Isolation
     from dspex.execution._map import Flight
     from dspex.languages._base import Language
@@ -117,6 +117,9 @@ class Pool:
         self._watched: dict[int, Watch] = {}
         self.forsaken: deque[Guest] = deque()  # of sessions that nobody refers to any more
         self.flights: set[Flight] = set()  # the `map`s under way
+        # What trees of sessions hold. A reference from here keeps their sockets out of a collector's hands, which would finalize
+        # them in any order with the sessions that nobody refers to any more.
+        self.held: set[Guest | Warden] = set()
         self._serial = 0
         self._closed = False
         self._closing = False
@@ -202,6 +205,7 @@ class Pool:
             for lane in self._lanes.values():
                 lane.alive.pop(guest.serial, None)
         self._watched.pop(guest.serial, None)
+        self.held.discard(guest)
         guest.close()
 
     def watch(self, guest: Guest, deadline: float) -> Watch:

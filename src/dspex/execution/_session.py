@@ -490,7 +490,8 @@ class Session:
                     "this session cannot be branched: that takes level namespaces and a policy without subprocesses, "
                     "whose processes could not follow (`dspex doctor` shows what this host offers)"
                 )
-            self._tree = Tree(guest, guest.warden, self._executor.limits, self._seed)
+            assert self._pool is not None  # the guest came from it
+            self._tree = Tree(guest, guest.warden, self._executor.limits, self._seed, self._pool.held)
         return self._tree
 
     def _like(self, tree: Tree, guest: Guest) -> Session:

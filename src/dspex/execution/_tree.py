@@ -11,6 +11,7 @@ One lock makes this one conversation at a time. Copies that do not come whole ar
 
 from __future__ import annotations
 
+import itertools
 import marshal
 import os
 import random
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 80  # copies for one frame: the kernel sends at most 253 descriptors beside a message
 _PATIENCE: Final = 20.0  # seconds that one copy may take, its files included
 _PAGE: Final = 4096
+_SERIALS: Final = itertools.count(1)  # of branches; taken as negative numbers, for zygotes count from one too
 
 
 class Node(NamedTuple):
@@ -49,10 +51,14 @@ class Node(NamedTuple):
 class Tree:
     """See the head of this file."""
 
-    def __init__(self, first: Guest, warden: Warden, limits: ResourceLimits, seed: int | None) -> None:
+    def __init__(
+        self, first: Guest, warden: Warden, limits: ResourceLimits, seed: int | None, held: set[Guest | Warden]
+    ) -> None:
         first.warden = None  # it is ours from here on
         first.post_mortem = self._post_mortem(first.inner)
         self._warden = warden
+        self._held = held
+        held.add(warden)
         self._limits = limits
         self._lock = threading.RLock()
         self._alive: dict[int, Guest] = {first.inner: first}
@@ -85,6 +91,7 @@ class Tree:
                     copy.close()
                 raise
             for copy in copies:
+                self._held.add(copy)
                 self._alive[copy.inner] = copy
                 self._told[copy.inner] = (parent.inner, name)
             return copies
@@ -94,30 +101,27 @@ class Tree:
         with self._lock:
             guest.kill()
             guest.close()
+            self._held.discard(guest)
             self._alive.pop(guest.inner, None)
             if not self._alive:
                 self.close()
-
-    def rename(self, guest: Guest, name: str) -> None:
-        """What a process is called from now on."""
-        with self._lock:
-            self._told[guest.inner] = (self._told[guest.inner][0], name)
 
     def close(self) -> None:
         """End every process of the tree."""
         with self._lock:
             self._closed = True
             self._warden.close()
+            self._held.discard(self._warden)
             self._alive.clear()
 
     def nodes(self) -> list[Node]:
         """All processes that the tree has had, in the order in which they were made."""
         with self._lock:
             self._forget_forsaken()
+            self._forget_leaves()
             return [
                 Node(number, parent, name, number in self._alive, _resident(self._alive.get(number)))
                 for number, (parent, name) in self._told.items()
-                if number in self._alive or any(up == number for up, _ in self._told.values())
             ]
 
     def draw(self) -> str:
@@ -137,6 +141,7 @@ class Tree:
         return "\n".join(lines)
 
     def __del__(self) -> None:
+        self._held.discard(self._warden)
         self._warden.close()  # nobody holds any of its processes any more
 
     # --- Under the lock -------------------------------------------------------------------------------------------------
@@ -144,6 +149,15 @@ class Tree:
     def _forget_forsaken(self) -> None:
         """Sessions that nobody referred to any more did not say goodbye."""
         self._alive = {inner: guest for inner, guest in self._alive.items() if guest.pidfd >= 0}
+
+    def _forget_leaves(self) -> None:
+        """Processes that have ended and from which nothing living descends are no part of the picture any more."""
+        kept: set[int] = set()
+        for number in self._alive:
+            while number and number not in kept:
+                kept.add(number)
+                number = self._told[number][0]
+        self._told = {number: told for number, told in self._told.items() if number in kept}
 
     def _some(self, parent: Guest, number: int) -> list[Guest]:
         equipment = [_Equipment(self._limits.output) for _ in range(number)]
@@ -186,7 +200,7 @@ class Tree:
 
     def _guest(self, branch: process.Branch, equipment: _Equipment) -> Guest:
         guest = process.Guest(
-            branch.inner, process.Ends(equipment.channel, branch.pidfd, *equipment.files, branch.work)
+            -next(_SERIALS), process.Ends(equipment.channel, branch.pidfd, *equipment.files, branch.work)
         )
         guest.inner = branch.inner
         _files.remember(guest, self._limits.disk)

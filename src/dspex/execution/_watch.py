@@ -35,13 +35,13 @@ class Watch:
         """Kill the guest if it is beyond a limit, and keep which."""
         if self.limit_hit:
             return  # it is being killed for that
-        if now > self._deadline + _GRACE and not self._has_spoken():
-            self.limit_hit = "timeout"
-        else:
-            try:
+        try:
+            if now > self._deadline + _GRACE and not self._has_spoken():
+                self.limit_hit = "timeout"
+            else:
                 self.limit_hit = self._cpu() if self._alone else self._all()
-            except OSError:
-                return  # it has ended
+        except (OSError, ValueError):
+            return  # it has ended, or was closed just now
         if self.limit_hit:
             self.guest.kill()
 
