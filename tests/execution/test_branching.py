@@ -455,3 +455,42 @@ def test_branches_are_not_taken_for_other_guests(executor):
             branch.close()
         assert [o.execute("import os; os._exit(4)").error.type for o in others] == ["ProcessExit"] * 4
     assert executor.execute("import os; os._exit(4)").error.type == "ProcessExit"
+
+
+def test_a_session_cannot_be_restored_inside_its_own_tool(executor):
+    """The program that waits there would be gone; the error says what to do instead, and the call goes on."""
+
+    def back():
+        session.restore(point)
+
+    session = executor.session(tools=[back])
+    with session:
+        point = session.checkpoint()
+        error = session.execute("back()").error
+        assert "inside a tool" in error.message
+        assert value(session, "1") == 1
+
+
+def test_a_forked_host_lets_go_of_branches(executor):
+    """What the child of the host inherited does not keep a session of the parent's alive."""
+    import os
+
+    session = executor.session()
+    branch = session.fork()
+    inner = branch._guest.pid
+    parent_end, child_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(child_end)
+        os.read(parent_end, 1)
+        os._exit(0)
+    os.close(parent_end)
+    session.close()
+    branch.close()
+    end = time.monotonic() + 5
+    while os.path.exists(f"/proc/{inner}") and time.monotonic() < end:
+        time.sleep(0.02)
+    gone = not os.path.exists(f"/proc/{inner}")
+    os.close(child_end)
+    os.waitpid(pid, 0)
+    assert gone

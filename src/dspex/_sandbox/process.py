@@ -118,7 +118,9 @@ class Guest:
         self.ended: Ended | None = None  # filled in by the pool's keeper when the zygote reports it
         self.lost = False  # its zygote went, and will not say how it ended
         self.seen: dict[str, Any] = {}  # its files as the host last saw them, by name
-        self.emptied = -1  # when the working directory last changed, if it was empty then and nothing can have been missed
+        self.emptied = (
+            -1
+        )  # when the working directory last changed, if it was empty then and nothing can have been missed
         self.directory = ""  # of the host's, where it works at level landlock
         self.warden: Warden | None = None  # of a session's first guest, until its tree takes it
         self.inner = Warden.FIRST  # its number in a session's PID namespace

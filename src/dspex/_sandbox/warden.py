@@ -168,11 +168,21 @@ class Warden:
         if asked.thread in self._views or index not in self._births:
             return False
         self._births.remove(index)
+        parent = self._views.get(self._parent)
+        if parent is None:
+            self._uncopied("the process ended while it was copied")
+            return False
         try:
-            view, work = self._make_view(self._views[self._parent])
-            gates.lend(self._listener, asked, view, asked.words[0] & 0xFFFFFFFF)
+            view, work = self._make_view(parent)
         except (OSError, RecursionError) as error:
             self._uncopied(f"the working files could not be copied: {error}")
+            return False
+        try:
+            gates.lend(self._listener, asked, view, asked.words[0] & 0xFFFFFFFF)
+        except OSError as error:  # it has died meanwhile, or named a number that it may not have
+            os.close(view)
+            os.close(work)
+            self._uncopied(f"the copy did not take its view: {error}")
             return False
         self._views[asked.thread] = view
         self._dressed[asked.thread] = index, work

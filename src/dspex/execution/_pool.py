@@ -259,6 +259,8 @@ class Pool:
                 lane.zygote.abandon()
             for guest in lane.alive.values():
                 guest.close()
+        for held in self.held:
+            held.close()
         self._waker.close()
         self._alarm.close()
 

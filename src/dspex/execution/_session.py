@@ -202,6 +202,7 @@ class Session:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Be again what this session was at `checkpoint`, one of its own or of a branch of its tree."""
+        self._check_outside("restored")
         with self._still() as guest:
             tree, parked = checkpoint.parked()
             if tree is not self._tree:
@@ -214,6 +215,7 @@ class Session:
         """Go on where `branch`, another session of the same tree, stands; `branch` is closed, and what this one was is gone."""
         if branch is self:
             return
+        self._check_outside("replaced")
         with self._still() as guest, branch._still() as other:
             if self._tree is None or branch._tree is not self._tree:
                 raise UsageError("a session can become a branch of its own tree only")
@@ -521,6 +523,12 @@ class Session:
         self._calls, self._pending = prepared.calls, ()
         tune(guest, {"seconds": prepared.timeout})
         return self._executor.carry_on(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
+
+    def _check_outside(self, done: str) -> None:
+        if self in WAITING.get():
+            raise UsageError(
+                f"a session cannot be {done} inside a tool that it waits for; fork it there, or do it after the call"
+            )
 
     def _check_open(self) -> None:
         if self._ended:

@@ -153,10 +153,12 @@ class Tree:
     def _forget_leaves(self) -> None:
         """Processes that have ended and from which nothing living descends are no part of the picture any more."""
         kept: set[int] = set()
-        for number in self._alive:
-            while number and number not in kept:
+        pending = [*self._alive]
+        while pending:
+            number = pending.pop()
+            if number and number not in kept:
                 kept.add(number)
-                number = self._told[number][0]
+                pending.append(self._told[number][0])
         self._told = {number: told for number, told in self._told.items() if number in kept}
 
     def _some(self, parent: Guest, number: int) -> list[Guest]:
