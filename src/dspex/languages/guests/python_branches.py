@@ -35,6 +35,7 @@ _TWO: Final = 1 << 18 | 1 << 21  # CAP_SYS_CHROOT, CAP_SYS_ADMIN
 _KEPT: Final = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DIRECTORY | os.O_PATH
 
 # Looked up and made in the zygote: a copy would touch pages for each.
+_Place = tuple[str, list[tuple[int, str]]]  # working directory; files that are open in the view, by number
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _capset: Final = _libc.capset
 _setns: Final = _libc.syscall
@@ -70,6 +71,7 @@ def fork(channel: int, first: int, rights: list[int], seeds: list[int]) -> int |
     # What lives now is not looked at again by a copy's collector: looking would copy the page.
     gc.collect(0)
     gc.freeze()
+    place = os.getcwd(), _open_files(rights)  # once for all copies
     for number in range(len(rights) // 3):
         try:
             process = _copied()
@@ -78,12 +80,11 @@ def fork(channel: int, first: int, rights: list[int], seeds: list[int]) -> int |
             break
         if process == 0:
             try:
-                _become(channel, first + number, rights, rights[3 * number : 3 * number + 3])
+                _become(channel, first + number, rights, rights[3 * number : 3 * number + 3], place)
             except BaseException as error:
                 _give_up(error)
             return seeds[number]
-    for descriptor in rights:
-        os.close(descriptor)
+    _close(rights)
     return None
 
 
@@ -106,21 +107,29 @@ def _copied() -> int:
     return process
 
 
-def _become(channel: int, index: int, rights: list[int], own: list[int]) -> None:
+def _become(channel: int, index: int, rights: list[int], own: list[int], place: _Place) -> None:
     """Take the view, the channel and the output files of the copy `index`."""
-    directory = os.getcwd()
-    files = _open_files()
+    directory, files = place
     view = os.dup(0)  # a number that is free
     if _capset(_HEADER, _AWAKE) or _setns(_SETNS, view, _NEW_MOUNTS, index) or _capset(_HEADER, _ASLEEP):
         raise OSError(ctypes.get_errno(), "the copy got no view of the files")
     os.close(view)
     for descriptor, number in zip(own, (channel, 1, 2), strict=True):
         os.dup2(descriptor, number)
-    for descriptor in rights:
-        os.close(descriptor)
+    _close(rights)
     os.chdir(directory)
     for descriptor, path in files:
         _follow(descriptor, path)
+
+
+def _close(descriptors: list[int]) -> None:
+    """As they came in one message, they mostly have numbers in a row."""
+    first, last = descriptors[0], descriptors[-1]
+    if descriptors == list(range(first, last + 1)):
+        os.closerange(first, last + 1)
+        return
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _give_up(error: BaseException) -> NoReturn:
@@ -129,10 +138,10 @@ def _give_up(error: BaseException) -> NoReturn:
     os._exit(72)
 
 
-def _open_files() -> list[tuple[int, str]]:
-    """Descriptors of files in the view that is about to be left, with their paths."""
+def _open_files(but: list[int]) -> list[tuple[int, str]]:
+    """Descriptors of files in the view that the copies will leave, with their paths; `but` are known to be none."""
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for name in {*os.listdir("/proc/self/fd")} - {*map(str, but)}:
         try:
             path = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
