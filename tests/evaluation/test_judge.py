@@ -1,3 +1,4 @@
+import contextlib
 import os
 
 import pytest
@@ -87,7 +88,8 @@ def test_a_sandbox_that_is_lost_is_replaced(problems):
         verdicts = judge(executor, problems, samples)
         first = [next(verdicts).passed for _ in range(4)]
         for pid in _descendants(os.getpid()):
-            os.kill(pid, 9)
+            with contextlib.suppress(ProcessLookupError):  # guests come and go meanwhile
+                os.kill(pid, 9)
         assert first + [verdict.passed for verdict in verdicts] == [False, True] * 8
 
 
