@@ -111,8 +111,11 @@ def _become(channel: int, index: int, rights: list[int], own: list[int], place: 
     """Take the view, the channel and the output files of the copy `index`."""
     directory, files = place
     view = os.dup(0)  # a number that is free
-    if _capset(_HEADER, _AWAKE) or _setns(_SETNS, view, _NEW_MOUNTS, index) or _capset(_HEADER, _ASLEEP):
+    if _capset(_HEADER, _AWAKE) or _setns(_SETNS, view, _NEW_MOUNTS, index):
         raise OSError(ctypes.get_errno(), "the copy got no view of the files")
+    os.setpgid(0, 0)
+    if _capset(_HEADER, _ASLEEP):
+        raise OSError(ctypes.get_errno(), "the copy could not become a branch")
     os.close(view)
     for descriptor, number in zip(own, (channel, 1, 2), strict=True):
         os.dup2(descriptor, number)
