@@ -395,6 +395,11 @@ def received(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(descriptors)
 
 
+# LD_BIND_NOW: bind every symbol at once, or each guest would do it again, page by copied page. PYTHONHASHSEED: sets of text have
+# one order in every guest of every zygote, so that runs with a seed can be repeated; nothing else of the caller's gets in.
+_ENVIRONMENT: Final = {"LD_BIND_NOW": "1", "PYTHONHASHSEED": "0"}
+
+
 class _Launcher:
     """The process that was exec'd.
 
@@ -408,8 +413,7 @@ class _Launcher:
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             (os.POSIX_SPAWN_DUP2, control, _CONTROL),
         ]
-        # LD_BIND_NOW: bind every symbol at once, or each guest would do it again, page by copied page.
-        self._pid = os.posix_spawn(argv[0], argv, {"LD_BIND_NOW": "1"}, file_actions=actions, setsid=True)
+        self._pid = os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions, setsid=True)
         self._pidfd = os.pidfd_open(self._pid)
 
     def end_within(self, seconds: float) -> None:

@@ -80,8 +80,8 @@ class Tree:
         the warden does not do its part (the guest has been ended then), `SandboxError` when this process may not open enough
         files.
         """
-        deadline = time.monotonic() + _PATIENCE + _EACH * number
         with self._conversation():
+            deadline = time.monotonic() + _PATIENCE + _EACH * number
             self._check(parent, number)
             copies: list[Guest] = []
             try:
