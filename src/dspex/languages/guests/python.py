@@ -37,6 +37,7 @@ from . import (
     python_branches,
     python_check,
     python_displays,
+    python_dump,
     python_interrupts,
     python_tools,
     python_values,
@@ -222,11 +223,15 @@ class Guest:
             self._change_directory(request.directory)
         for name in request.imports:
             self._import(name)
-        names.update(request.variables())
+        given = request.variables()
         if request.tools != self._offered:
             self._offer(request.tools)
         if self._tools is not None:
             self._tools.begin()
+        if type(request.code) is tuple:  # the host's own word: no program
+            _signal.setitimer(_signal.ITIMER_REAL, request.timeout)
+            return self._carry(*request.code, **given)
+        names.update(given)
         body, last = self._compile(request.code)
         _signal.setitimer(_signal.ITIMER_REAL, request.timeout)
         try:
@@ -239,6 +244,14 @@ class Guest:
             if leave.code is None or leave.code == 0:
                 return None
             raise
+
+    def _carry(self, verb: str, *without: str, data: Any) -> bytes | None:
+        """Give the names of this session as bytes, or take them from there."""
+        if verb == "load":
+            self._cells = python_dump.load(self._names, data, self._home)
+            return None
+        left = {*without, *(self._tools.bound(self._names) if self._tools is not None else ())}
+        return python_dump.dump(self._names, data, frozenset(left), self._cells, self._home)
 
     def _offer(self, tools: Any) -> None:
         if self._tools is None:
