@@ -409,13 +409,29 @@ class Guest:
         while self._lent < 0:
             self._dispatch(*self._receive_frame())
         descriptor, self._lent = self._lent, -1
-        with mmap.mmap(descriptor, size) as target:
+        try:
+            _fill(descriptor, size, [memoryview(buffer).cast("B") for buffer in buffers])
+        finally:
             os.close(descriptor)
+
+
+def _fill(descriptor: int, size: int, buffers: list[memoryview]) -> None:
+    """Write the buffers one behind the other; through a mapping, which takes twice the time, what is beyond `limits.disk`."""
+    offset = 0
+    try:
+        for buffer in buffers:
+            rest = buffer
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                rest, offset = rest[written:], offset + written
+    except OSError as error:
+        if error.errno != _EFBIG:
+            raise
+        with mmap.mmap(descriptor, size) as target:
             offset = 0
             for buffer in buffers:
-                view = memoryview(buffer).cast("B")
-                target[offset : offset + view.nbytes] = view
-                offset += view.nbytes
+                target[offset : offset + buffer.nbytes] = buffer
+                offset += buffer.nbytes
 
 
 def _tune(settings: dict[str, Any]) -> None:
