@@ -15,8 +15,8 @@ import pytest
 from dspex._network._authority import Authority
 from dspex._network._guest import Bounds
 from dspex._network._outward import SystemConnector
-from dspex._network._rules import NetworkRules
 from dspex._network._service import GuestNetwork
+from dspex._sandbox.network import NetworkRules
 
 PUBLIC = "93.184.216.34"
 VALUE = "sk-live-0123456789/abc+def"

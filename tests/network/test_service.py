@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from dspex._network._rules import Host
+from dspex._sandbox.network import Host
 
 from .conftest import PUBLIC, VALUE, read_request
 
@@ -579,7 +579,7 @@ def test_missing_libraries_are_named():
 
 def test_rules_are_light():
     """What a policy needs of the network imports none of its libraries."""
-    code = "from dspex._network._rules import NetworkRules; NetworkRules.of(['a.test:443'])"
+    code = "from dspex._sandbox.network import NetworkRules; NetworkRules.of(['a.test:443'])"
     script = f"import sys; sys.path[:0] = {sys.path!r}\n{code}\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert not {"h11", "cryptography", "asyncio", "ssl", "socket"} & set(ran.stdout.split())

@@ -25,8 +25,8 @@ from dspex._network import _hello, _http
 from dspex._network._dns import FakeAddresses
 from dspex._network._log import Attempt, Recorder
 from dspex._network._outward import RefusedError, UnreachableError, reach
-from dspex._network._rules import WEB_PORTS, Host, NetworkRules, Secret
 from dspex._network._streams import SocketStream, Stream, TlsStream, relay
+from dspex._sandbox.network import WEB_PORTS, Host, NetworkRules, Secret
 
 if TYPE_CHECKING:
     import ssl

@@ -21,7 +21,7 @@ import h11
 
 from dspex._network._masking import Exchange, Mask
 from dspex._network._outward import RefusedError, UnreachableError
-from dspex._network._rules import normal_address, normal_name
+from dspex._sandbox.network import normal_address, normal_name
 
 if TYPE_CHECKING:
     from dspex._network._guest import Conversation

@@ -17,8 +17,8 @@ from dspex._network import _dns
 from dspex._network._guest import Bounds, Conversation, Guest
 from dspex._network._masking import new_placeholder
 from dspex._network._outward import Connector, SystemConnector
-from dspex._network._rules import NetworkRules, normal_address
 from dspex._network._streams import SocketStream
+from dspex._sandbox.network import NetworkRules, normal_address
 from dspex.errors import ClosedError
 
 if TYPE_CHECKING:
