@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from dspex._sandbox.frozen import Frozen
 from dspex.errors import PolicyError
@@ -248,7 +248,7 @@ def secrets_of(given: object) -> tuple[Secret, ...]:
     return tuple(_secret(name, entry) for name, entry in given.items())
 
 
-def _secret(name: object, entry: object) -> Secret:
+def _secret(name: Any, entry: object) -> Secret:
     """No message shows what may be the value."""
     place = f"secrets[{name!r:.80}]"
     if isinstance(entry, Mapping):  # as a policy file has it: the value is in the environment of this process

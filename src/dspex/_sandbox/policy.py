@@ -209,7 +209,7 @@ class SecurityPolicy(Frozen):
 
         return json.dumps(self._tables(limits), indent=2, ensure_ascii=False) + "\n"
 
-    def _tables(self, limits: ResourceLimits | None) -> dict[str, Mapping[str, Any]]:
+    def _tables(self, limits: ResourceLimits | None) -> dict[str, dict[str, Any]]:
         return {"policy": self.to_dict()} | ({"limits": limits.to_dict()} if limits else {})
 
     @classmethod

@@ -22,6 +22,7 @@ from dspex.errors import SandboxStartError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dspex._network._service import NetworkHandle
     from dspex._sandbox.limits import ResourceLimits
     from dspex.languages._base import Plan
 
@@ -30,7 +31,7 @@ _EXIT: Final = struct.Struct("<QidQ")
 _ANNOUNCE: Final = struct.Struct("<QI")
 _BORN: Final = struct.Struct("<QI")
 _OWN: Final = 5  # descriptors in a hello (`Ends`); a session's guest sends its warden's control socket besides
-_RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * (_OWN + 1))
+_RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * 253)  # the most that the kernel sends; guests with a network send more
 _MAX_MESSAGE: Final = 8192
 _BRIEF: Final = 0.001  # seconds
 _CONTROL: Final = 3  # the control socket's number in the launcher
@@ -98,12 +99,15 @@ class Guest:
         "ended",
         "err",
         "inner",
+        "listeners",
         "lost",
+        "network",
         "out",
         "pidfd",
         "post_mortem",
         "seen",
         "serial",
+        "told",
         "warden",
         "work",
     )
@@ -123,6 +127,9 @@ class Guest:
         )  # when the working directory last changed, if it was empty then and nothing can have been missed
         self.directory = ""  # of the host's, where it works at level landlock
         self.warden: Warden | None = None  # of a session's first guest, until its tree takes it
+        self.listeners: list[int] = []  # in its network, until somebody serves them
+        self.network: NetworkHandle | None = None  # who does
+        self.told = 0  # how many attempts in its network results have told of
         self.inner = Warden.FIRST  # its number in a session's PID namespace
         self.post_mortem: Callable[[float], Ended | None] | None = None  # where the zygote would not know how it ended
         self._peak = 0
@@ -170,9 +177,16 @@ class Guest:
         self.channel.close()
         if self.warden is not None:
             self.warden.close()
-        for descriptor in (pidfd, self.out, self.err, self.work, self._status):
+        if self.network is not None:
+            self.network.close()
+        for descriptor in (pidfd, self.out, self.err, self.work, self._status, *self.listeners):
             if descriptor >= 0:
                 os.close(descriptor)
+
+    def abandon(self) -> None:
+        """`close` in a forked child, where what serves networks looks after itself."""
+        self.network = None
+        self.close()
 
     def output(self, descriptor: int, limit: int) -> tuple[bytes, bool]:
         """What was printed into `self.out` or `self.err` so far, at most `limit` bytes, and whether there was more.
@@ -248,6 +262,8 @@ class Warden:
         """End the warden, and with it every process of the session."""
         self._control.close()
 
+    abandon = close
+
 
 def _branch(inner: int, place: int, descriptors: list[int]) -> Branch | Uncopied:
     if len(descriptors) == 2:
@@ -319,7 +335,7 @@ class Zygote:
             return Gone()
         match data[:1]:
             case b"H":
-                return _born(_SERIAL.unpack_from(data, 1)[0], ancillary)
+                return _born(_SERIAL.unpack_from(data, 1)[0], received(ancillary), *data[-2:])
             case b"X":
                 return Ended(*_EXIT.unpack_from(data, 1))
             case b"E":
@@ -350,15 +366,13 @@ class Zygote:
         self._launcher.abandon()
 
 
-def _born(serial: int, ancillary: list[tuple[int, int, bytes]]) -> Guest | Stillborn:
+def _born(serial: int, descriptors: list[int], wardens: int, listeners: int) -> Guest | Stillborn:
     """The guest that said hello; the kernel drops descriptors for which this process has no room."""
-    descriptors = received(ancillary)
-    if len(descriptors) == _OWN:
-        return Guest(serial, Ends(*descriptors))
-    if len(descriptors) == _OWN + 1:
-        *own, control = descriptors
-        guest = Guest(serial, Ends(*own))
-        guest.warden = Warden(control)
+    if len(descriptors) == _OWN + wardens + listeners:
+        guest = Guest(serial, Ends(*descriptors[:_OWN]))
+        if wardens:
+            guest.warden = Warden(descriptors[_OWN])
+        guest.listeners = descriptors[_OWN + wardens :]
         return guest
     for descriptor in descriptors:
         os.close(descriptor)
@@ -424,6 +438,7 @@ def charter(
     without: frozenset[str],
     subprocesses: bool,
     directory: str,
+    ports: tuple[int, ...] = (),
 ) -> dict[str, object]:
     """The first message to a zygote: everything that it must know, as plain data."""
     return {
@@ -431,6 +446,7 @@ def charter(
         "without": sorted(without),
         "mounts": [list(mount) for mount in plan.tree.mounts],
         "links": [list(link) for link in plan.tree.links],
+        "files": [list(file) for file in plan.tree.files],
         "readable": plan.readable,
         "writable": plan.writable,
         "environment": plan.environment,
@@ -441,6 +457,7 @@ def charter(
         "subprocesses": subprocesses,
         "branches": limits.branches if can_branch(level, without, subprocesses) else 0,
         "directory": directory,
+        "ports": list(ports),
         "limits": {
             "heap": _heap(limits),
             "cpu": int(limits.cpu + 0.999),

@@ -91,6 +91,8 @@ class Tree:
                     copy.close()
                 raise
             for copy in copies:
+                if parent.network is not None:
+                    copy.network, copy.told = parent.network.share(), parent.network.count
                 self._held.add(copy)
                 self._alive[copy.inner] = copy
                 self._told[copy.inner] = (parent.inner, name)
