@@ -2,8 +2,9 @@
 
     python driver.py < jobs
 
-A job is {"name", "codes", "pair" or "branches" (two programs in two branches of a session, after "before"), and any of "without",
-"policy", "limits", "timeout"}. One process serves all jobs of a host; there is one executor for each (without, policy, limits).
+A job is {"name", "codes", "pair" or "branches" (two programs in two branches of a session, after "before"; while they run, "mine"
+runs in the session itself, and it is copied as often as "copies" says), and any of "without", "policy", "limits", "timeout"}. One
+process serves all jobs of a host; there is one executor for each (without, policy, limits).
 The caller has made this process what it shall be.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 
 def _executor(job, made):
@@ -61,6 +63,11 @@ def _in_branches(executor, job):
             threads.submit(branch.execute, code, timeout=job.get("timeout", 5.0))
             for branch, code in zip(siblings, job["branches"], strict=True)
         ]
+        if "copies" in job:
+            session.execute(job["mine"]).unwrap()
+            time.sleep(0.7)  # until the attack is under way
+            for branch in session.fork(job["copies"]):
+                branch.close()
         results = [run.result() for run in runs]
         alive = session.execute("'parent lives'").value
     assert alive == "parent lives", alive

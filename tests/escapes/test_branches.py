@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from dspex._kernel.syscalls import NUMBERS
@@ -81,3 +83,80 @@ def test_without_one_layer_a_sibling_is_still_hidden(name, unwalled):
     """Besides being hidden by its own wish, memory is hidden from the moment that a process takes a user namespace."""
     job = {"name": name, "before": _BEFORE, "branches": [ATTACKS[name], _VICTIM], "without": ["memory"]}
     assert unwalled("namespaces").run(job)["value"] == "nobody"
+
+
+# A thread that shares neither its directory with its process (so that it could enter a mount namespace) nor anything of Python's: it
+# raises the capabilities, and asks for the view of the last copy that is announced, until both are granted; then it reads the file.
+_THIEF = """
+import ctypes, mmap, struct, time
+def words(*them):
+    code = b""
+    for register, word in zip((b"\\x48\\xbf", b"\\x48\\xbe", b"\\x48\\xba", b"\\x49\\xba"), them):
+        code += register + struct.pack("<q", word)
+    return code
+def call(number, *them):
+    return words(*them) + b"\\x48\\xb8" + struct.pack("<Q", number) + b"\\x0f\\x05"
+def place(piece):
+    return ctypes.addressof(ctypes.c_char.from_buffer(piece))
+data, stack, text = mmap.mmap(-1, 8192), mmap.mmap(-1, 1 << 16), mmap.mmap(-1, 4096, prot=7)
+d = place(data)
+data[0:8] = struct.pack("=Ii", 0x20080522, 0)
+data[8:32] = struct.pack("=6I", 0x240000, 0x240000, 0, 0, 0, 0)
+data[64:89] = b"/run/sandbox/work/secret\\0"
+c = call(126, d, d + 8)
+c += b"\\x85\\xc0\\x0f\\x85" + struct.pack("<i", -len(c) - 8)
+c += call(308, 60, 0x20000, LAST)
+c += b"\\x85\\xc0\\x0f\\x85" + struct.pack("<i", -len(c) - 8)
+c += call(257, -100, d + 64, 0, 0)
+c += b"\\x89\\xc7\\x31\\xc0\\x48\\xbe" + struct.pack("<Q", d + 4096) + b"\\x48\\xba" + struct.pack("<Q", 64) + b"\\x0f\\x05"
+c += call(34) + b"\\xeb\\xfe"
+text[:len(c)] = c
+start = call(56, 0x10D00, place(stack) + 65000, 0, 0)  # VM, FILES, SIGHAND, THREAD; not FS
+start += b"\\x85\\xc0\\x75\\x0c\\x48\\xb8" + struct.pack("<Q", place(text)) + b"\\xff\\xe0\\xc3"
+text[2048:2048 + len(start)] = start
+assert ctypes.CFUNCTYPE(ctypes.c_int)(place(text) + 2048)() > 0
+time.sleep(2)
+'ESCAPED' if b"SECRET" in data[4096:4160] else 'nothing'
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code of x86-64")
+def test_a_branchs_thread_cannot_take_the_view_of_a_copy(host):
+    """A view goes to the main thread of a process that has none, however early another's thread asks for it."""
+    if host.level != "namespaces":
+        return
+    mine = "open('secret', 'w').write('SECRET')"
+    job = {
+        "name": "thief",
+        "before": "1",
+        "branches": [_THIEF.replace("LAST", "39"), _VICTIM],
+        "mine": mine,
+        "copies": 40,
+    }
+    result = host.run(job)
+    assert "raised" not in result, result
+    assert (result["kind"], result["value"]) == (None, "nothing"), result
+
+
+_SAY_NOT_COPIED = f"c.syscall({NUMBERS['setns']}, -1, 0x20000, ctypes.c_uint(1 << 31), 1)"
+
+
+@pytest.mark.parametrize("times", [1, 5000])
+def test_a_branch_cannot_call_off_the_copies_of_another(times, host):
+    """Neither by one false word to the warden, nor by so many that nobody listens to it any more."""
+    if host.level != "namespaces":
+        return
+    attack = f"{_C}for _ in range({times}): {_SAY_NOT_COPIED}\ntime.sleep(1)\n'said'"
+    job = {"name": "caller-off", "before": "1", "branches": [attack, _VICTIM], "mine": "1", "copies": 40}
+    result = host.run(job)
+    assert "raised" not in result, result
+    assert (result["kind"], result["value"]) == (None, "said"), result
+
+
+def test_a_branch_cannot_leave_its_process_group(host):
+    """Its unfinished copies are ended by it, with which they began."""
+    if host.level != "namespaces":
+        return
+    for call in ("setsid", "setpgid"):
+        job = {"name": call, "before": "1", "branches": [_refused(call, 0, 0), _VICTIM]}
+        assert host.run(job)["value"] == 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from dspex import CodeExecutor, ResourceLimits, SecurityPolicy, best_of
-from dspex.errors import ClosedError, ProgramError, UsageError
+from dspex.errors import ClosedError, ProgramError, SandboxLostError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,15 @@ def test_a_seed_makes_sessions_and_branches_repeatable(executor):
     assert len(set(one[1])) == 3
 
 
+def test_sets_have_one_order_in_every_zygote():
+    """The seed of hashes is fixed, so a repeated session meets its sets in the same order."""
+    orders = set()
+    for _ in range(3):
+        with CodeExecutor() as executor:
+            orders.add(tuple(executor.execute("[*{str(n) for n in range(100)}]").unwrap()))
+    assert len(orders) == 1
+
+
 @pytest.mark.parametrize("seed", [-1, 1 << 62, 1.5, True, "7"])
 def test_a_seed_that_is_none_is_refused(executor, seed):
     """Whole numbers of 62 bits."""
@@ -199,11 +210,11 @@ def test_branches_of_branches(session):
 def test_a_long_chain_of_forks_and_restores(session):
     """Nothing nests: each step starts from the one before, far beyond the kernel's 32 namespaces and 16 Landlock layers."""
     value(session, "n = 0")
-    for _ in range(120):
+    for _ in range(1000):
         value(session, "n += 1; open('f', 'w').write(str(n))")
         with session.checkpoint() as point:
             session.restore(point)
-    assert value(session, "n, open('f').read()") == (120, "120")
+    assert value(session, "n, open('f').read()") == (1000, "1000")
 
 
 def test_best_of_keeps_the_winner(session):
@@ -349,6 +360,20 @@ def test_event_loops_follow(session):
         assert value(session, "await asyncio.sleep(0.01, 's')") == "s"
 
 
+def test_loops_of_branches_do_not_take_each_others_wake_ups(session):
+    """Threads wake the loop of their own branch, while those of other branches run."""
+    value(session, "import asyncio\nawait asyncio.to_thread(lambda: 0)")
+    code = "import time\nfor _ in range(200):\n    await asyncio.to_thread(time.sleep, 0.001)\n'awake'"
+    branches = session.fork(4)
+    told = []
+    threads = [threading.Thread(target=lambda b=b: told.append(b.execute(code, timeout=8).value)) for b in branches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == ["awake"] * 4
+
+
 def test_the_async_twins(executor):
     """fork, checkpoint, restore and resume from an event loop."""
 
@@ -396,11 +421,135 @@ def test_a_full_disk_fails_the_fork_or_copies_all(executor):
 
 
 def test_directories_nested_too_deeply_end_the_session_with_a_clear_error(executor):
-    """A hundred levels are copied; beyond that the tree cannot be branched, and says so."""
+    """A hundred levels are copied; beyond that the session cannot be branched, and says so. Its branches live on."""
     with executor.session() as session:
+        branch, point = session.fork(), session.checkpoint()
         value(session, "import os\nfor _ in range(150):\n    os.mkdir('d'); os.chdir('d')")
-        with pytest.raises(Exception, match="nested too deeply"):
+        with pytest.raises(SandboxLostError, match="nested too deeply"):
             session.fork()
+        with pytest.raises(ClosedError, match="nested too deeply"):
+            session.execute("1")
+        with branch, point, point.session() as again:
+            assert [value(branch, "2"), value(again, "3"), value(branch.fork(), "4")] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("end", ["os._exit(1)", "os.kill(os.getpid(), 9)"])
+def test_a_copy_that_dies_before_it_is_whole_ends_its_parent_only(executor, end):
+    """At once, not when the patience is over; the siblings can be copied still."""
+    with executor.session() as session:
+        branch = session.fork()
+        value(session, f"import os\nos.register_at_fork(after_in_child=lambda: {end})")
+        with pytest.raises(SandboxLostError, match="before it was whole"):
+            session.fork(3)
+        with branch, branch.fork() as other:
+            assert value(other, "5") == 5
+
+
+def test_a_process_that_ends_while_it_is_copied_ends_itself_only(executor):
+    """The host hears of it from the warden."""
+    with executor.session() as session:
+        branch = session.fork()
+        value(session, "import os\nos.register_at_fork(before=lambda: os._exit(1))")
+        with pytest.raises(SandboxLostError, match="ended while it was copied"):
+            session.fork()
+        with branch, branch.fork() as other:
+            assert value(other, "5") == 5
+
+
+def test_a_process_that_dawdles_when_it_is_copied_delays_nobody_else(executor, monkeypatch):
+    """One deadline for all copies of a call; meanwhile siblings run, end and are closed."""
+    monkeypatch.setattr("dspex.execution._tree._PATIENCE", 2.0)
+    with executor.session() as session:
+        branch, other = session.fork(2)
+        value(session, "import os, time\nos.register_at_fork(before=lambda: time.sleep(1.5))\n0")
+        failed = []
+
+        def fork():
+            with pytest.raises(SandboxLostError) as caught:
+                session.fork(20)
+            failed.append(str(caught.value))
+
+        thread = threading.Thread(target=fork)
+        thread.start()
+        time.sleep(0.2)
+        with branch:
+            assert value(branch, "1") == 1
+            other.close()
+            assert thread.is_alive()  # all that was done while the slow one was waited for
+            thread.join()
+            assert "in time" in failed[0]
+            monkeypatch.undo()
+            assert value(branch.fork(), "2") == 2
+
+
+def test_files_that_come_and_go_while_they_are_copied_harm_nothing(executor):
+    """What has gone is left out, what is cut off is shorter."""
+    with executor.session() as session:
+        value(
+            session,
+            "import os, threading\ndef churn():\n    while True:\n"
+            "        with open('t', 'wb') as f: f.write(b'x' * (1 << 20))\n        os.truncate('t', 0)\n"
+            "        os.mkdir('u'); os.rename('u', 'v'); os.rmdir('v')\n"
+            "threading.Thread(target=churn, daemon=True).start()",
+        )
+        for _ in range(15):
+            session.fork().close()
+
+
+def test_two_sessions_that_become_each_other_do_not_wait_for_ever(session):
+    """The turns of both are taken in one order."""
+    value(session, "x = 1")
+    branch = session.fork()
+    busy = threading.Thread(target=lambda: branch.execute("import time; time.sleep(0.5)"))
+    busy.start()
+    time.sleep(0.1)
+    told = []
+
+    def become(one, other):
+        try:
+            told.append(one.become(other))
+        except ClosedError as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=become, args=pair) for pair in ((branch, session), (session, branch))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in (busy, *threads):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert sorted(type(one).__name__ for one in told) == ["ClosedError", "NoneType"]
+
+
+def test_without_room_for_descriptors_nothing_is_copied_and_nothing_lost(tmp_path):
+    """The error names the limit; the session lives on, and no descriptor is left open."""
+    program = tmp_path / "program.py"
+    program.write_text(_LITTLE_ROOM)
+    told = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert told.stdout.split("\n")[:3] == ["ulimit -n named", "1", "0 left open"], told.stderr
+
+
+_LITTLE_ROOM = """
+import os, resource, time
+from dspex import CodeExecutor
+from dspex.errors import SandboxError
+
+def opened():
+    return len(os.listdir("/proc/self/fd"))
+
+with CodeExecutor() as executor, executor.session() as session:
+    session.execute("x = 1")
+    time.sleep(1)
+    session.fork().close()
+    before = opened()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 12, 4096))
+    try:
+        session.fork(20)
+    except SandboxError as error:
+        print("ulimit -n named" if "ulimit -n" in str(error) else error)
+    print(session.execute("x").value)
+    print(opened() - before, "left open")
+"""
 
 
 def test_closing_the_last_one_leaves_nothing(executor):

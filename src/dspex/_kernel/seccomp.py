@@ -310,10 +310,10 @@ def gates(machine: str = MACHINE) -> bytes:
     """The filter in front of the filter of a guest that can be branched: what its warden decides upon.
 
     Its copies, what these need to get a view of their own of the files, and every signal: they share one PID namespace, and a
-    branch must not end its siblings.
+    branch must not end its siblings. Nor leave its process group, with which its unfinished copies are ended.
     """
     copy = Check((_is(0, 0, mask=_NEW_NAMESPACES | _CLONE_THREAD),), ALLOW, ASK)
-    asked = dict.fromkeys((*REFUSED["signals"].split(), "capset", "setns", "fork", "vfork"), ASK)
+    asked = dict.fromkeys((*REFUSED["signals"].split(), "capset", "setns", "setpgid", "setsid", "fork", "vfork"), ASK)
     return program({**asked, "clone": copy}, ALLOW, machine)
 
 

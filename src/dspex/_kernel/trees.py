@@ -14,6 +14,8 @@ import os
 import stat
 from typing import Final
 
+# What an entry that went, or was replaced by another kind, or appeared twice while its directory was read, is answered by.
+_GONE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EEXIST))
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -81,29 +83,34 @@ def copy(source: int, target: int, levels: int) -> None:
     """Copy what lies in the directory `source` into the empty directory `target`; both are descriptors.
 
     Files, directories and links with their modes and times, holes as holes; a hard link becomes a file of its own, and what a
-    guest cannot make (FIFOs, devices) is left out. No link is followed.
+    guest cannot make (FIFOs, devices) is left out, as is what goes while it is copied. No link is followed.
 
-    `OSError` (ELOOP) for directories more than `levels` deep, or when the target is full.
+    `TooDeepError` for directories more than `levels` deep; `OSError` when the target is full.
     """
     if levels == 0:
-        raise OSError(errno.ELOOP, "directories are nested too deeply to be copied")
+        raise TooDeepError("directories are nested too deeply to be copied")
     for name in os.listdir(source):
-        found = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            _copy_directory(name, source, target, found, levels)
-        elif stat.S_ISREG(found.st_mode):
-            _copy_file(name, source, target, found)
-        elif stat.S_ISLNK(found.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        try:
+            found = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                _copy_directory(name, source, target, found, levels)
+            elif stat.S_ISREG(found.st_mode):
+                _copy_file(name, source, target, found)
+            elif stat.S_ISLNK(found.st_mode):
+                os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+
+class TooDeepError(OSError):
+    """Directories are nested more deeply than a copy descends."""
 
 
 def _copy_directory(name: str, source: int, target: int, found: os.stat_result, levels: int) -> None:
-    try:
-        os.mkdir(name, 0o700, dir_fd=target)
-    except FileExistsError:
-        raise OSError(errno.EAGAIN, f"{name!r} appeared while it was being copied") from None
     below = os.open(name, _DIRECTORY, dir_fd=source)
     try:
+        os.mkdir(name, 0o700, dir_fd=target)
         new = os.open(name, _DIRECTORY, dir_fd=target)
         try:
             copy(below, new, levels - 1)
@@ -134,11 +141,11 @@ def _copy_data(old: int, new: int, size: int) -> None:
     while end < size:
         try:
             start = os.lseek(old, end, os.SEEK_DATA)
+            end = min(os.lseek(old, start, os.SEEK_HOLE), size)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole follows
+            if error.errno == errno.ENXIO:  # nothing but a hole follows, or it was cut off meanwhile
                 return
             raise
-        end = os.lseek(old, start, os.SEEK_HOLE)
         os.lseek(new, start, os.SEEK_SET)
         while start < end:
             sent = os.sendfile(new, old, start, end - start)

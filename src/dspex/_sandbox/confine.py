@@ -207,6 +207,7 @@ def _sleeping_credentials(birth: Birth) -> None:
 
 def _gates(birth: Birth) -> None:
     assert birth.give_listener is not None  # a guest with gates has a warden
+    os.setpgid(0, 0)  # what it will have forked is ended by this group, which it may not leave under the gates
     listener = gates.install(seccomp.gates())
     birth.give_listener(listener)
     os.close(listener)

@@ -133,6 +133,11 @@ class NetworkRules(Frozen):
     def refusal(self, name: str, port: int | None = None) -> str:
         """Why `name` may not be reached, in words that say what to add."""
         wanted = f"[{name}]" if ":" in name else name
+        if normal_address(name):
+            from dspex._sandbox.addresses import refusal
+
+            if never := refusal(name, private=True):
+                return f"{never}, whatever SecurityPolicy(network=[...]) names"
         at = "" if port is None else f":{port}"
         add = f'"{wanted}:{port or 443}"'
         return f"{wanted}{at} is not in the policy's network; to allow it add {add} to SecurityPolicy(network=[...])"

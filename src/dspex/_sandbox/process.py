@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _SERIAL: Final = struct.Struct("<Q")
 _EXIT: Final = struct.Struct("<QidQ")
-_ANNOUNCE: Final = struct.Struct("<QI")
-_BORN: Final = struct.Struct("<QI")
+_ANNOUNCE: Final = struct.Struct("<IQI")
+_BORN: Final = struct.Struct("<IQI")
+_FAILED: Final = struct.Struct("<I")
 _OWN: Final = 5  # descriptors in a hello (`Ends`); a session's guest sends its warden's control socket besides
 _RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * 253)  # the most that the kernel sends; guests with a network send more
 _MAX_MESSAGE: Final = 8192
@@ -203,29 +204,44 @@ class Guest:
 class Branch(NamedTuple):
     """A copy of a session's guest that has its view: its number among the session's processes, and which copy it is."""
 
+    announcement: int
     inner: int
     place: int  # among the copies that were announced, from 0
     pidfd: int
     work: int
 
+    def forget(self) -> None:
+        """End it: nobody waits for it."""
+        processes.kill(self.pidfd)
+        os.close(self.pidfd)
+        os.close(self.work)
+
 
 class Uncopied(NamedTuple):
-    """A copy that could not be made; `reason` names the step."""
+    """An announcement that came to nothing; `reason` names the step. The process that was to be copied has been ended."""
 
+    announcement: int
     reason: str
 
 
 class Warden:
-    """A session's warden, by its control socket. One caller at a time: whoever has the session tree's lock."""
+    """A session's warden, by its control socket. One caller at a time, but for `hang_up`."""
 
     FIRST: Final = 2  # the number of a session's first guest, in the warden's PID namespace
 
     def __init__(self, control: int) -> None:
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=control)
 
-    def announce(self, parent: int, number: int) -> None:
+    def announce(self, announcement: int, parent: int, number: int) -> None:
         """So many copies of process `parent` are to come. `OSError` when the warden has gone."""
-        self._control.send(b"A" + _ANNOUNCE.pack(parent, number))
+        self._control.send(b"A" + _ANNOUNCE.pack(announcement, parent, number))
+
+    def call_off(self) -> None:
+        """End the process that was announced, and what there is of its copies."""
+        try:
+            self._control.send(b"C")
+        except OSError:
+            pass  # it has gone, and they with it
 
     def receive(self, patience: float) -> Branch | Uncopied | Ended | None:
         """Its next word; None when it has gone, or says nothing for `patience` seconds."""
@@ -236,12 +252,13 @@ class Warden:
             return None
         match data[:1]:
             case b"B":
-                inner, place = _BORN.unpack_from(data, 1)
-                return _branch(inner, place, received(ancillary))
+                announcement, inner, place = _BORN.unpack_from(data, 1)
+                return _branch(announcement, inner, place, received(ancillary))
             case b"X":
                 return Ended(*_EXIT.unpack_from(data, 1))
             case b"E":
-                return Uncopied(data[1:].decode("utf-8", "replace"))
+                (announcement,) = _FAILED.unpack_from(data, 1)
+                return Uncopied(announcement, data[1 + _FAILED.size :].decode("utf-8", "replace"))
         return None
 
     def how_ended(self, inner: int, patience: float) -> Ended | None:
@@ -254,24 +271,29 @@ class Warden:
             if isinstance(word, Ended) and word.serial == inner:
                 return word
             if isinstance(word, Branch):
-                os.close(word.pidfd)
-                os.close(word.work)
+                word.forget()
         return None
 
+    def hang_up(self) -> None:
+        """End the warden, and with it every process of the session; whoever waits for its words hears that."""
+        try:
+            self._control.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has gone
+
     def close(self) -> None:
-        """End the warden, and with it every process of the session."""
+        """`hang_up`, and let go of the socket."""
         self._control.close()
 
     abandon = close
 
 
-def _branch(inner: int, place: int, descriptors: list[int]) -> Branch | Uncopied:
+def _branch(announcement: int, inner: int, place: int, descriptors: list[int]) -> Branch | Uncopied:
     if len(descriptors) == 2:
-        pidfd, work = descriptors
-        return Branch(inner, place, pidfd, work)
+        return Branch(announcement, inner, place, *descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
-    return Uncopied("this process has too many files open to take in another branch (see ulimit -n)")
+    return Uncopied(announcement, "this process has too many files open to take in another branch (see ulimit -n)")
 
 
 class Zygote:
@@ -387,6 +409,11 @@ def received(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(descriptors)
 
 
+# LD_BIND_NOW: bind every symbol at once, or each guest would do it again, page by copied page. PYTHONHASHSEED: sets of text have
+# one order in every guest of every zygote, so that runs with a seed can be repeated; nothing else of the caller's gets in.
+_ENVIRONMENT: Final = {"LD_BIND_NOW": "1", "PYTHONHASHSEED": "0"}
+
+
 class _Launcher:
     """The process that was exec'd.
 
@@ -400,8 +427,7 @@ class _Launcher:
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             (os.POSIX_SPAWN_DUP2, control, _CONTROL),
         ]
-        # LD_BIND_NOW: bind every symbol at once, or each guest would do it again, page by copied page.
-        self._pid = os.posix_spawn(argv[0], argv, {"LD_BIND_NOW": "1"}, file_actions=actions, setsid=True)
+        self._pid = os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions, setsid=True)
         self._pidfd = os.pidfd_open(self._pid)
 
     def end_within(self, seconds: float) -> None:

@@ -34,9 +34,9 @@ class Checkpoint:
         """Another session that begins here. Raises `ClosedError` for a checkpoint that was closed, `UsageError`."""
         return self._parked.fork()
 
-    def parked(self) -> tuple[Tree, Guest]:
-        """The tree, and the process that is copied on `restore`. Raises `ClosedError`."""
-        return self._parked.parked()
+    def copy(self, tree: Tree | None) -> Guest:
+        """A process that begins here, for a session of `tree`. Raises `ClosedError`, `UsageError` for another tree."""
+        return self._parked.copy_into(tree)
 
     def close(self) -> None:
         """Give back what it costs; sessions that began here live on."""

@@ -234,8 +234,8 @@ class CodeExecutor:
 
         `tools` are offered to every call; a mapping is kept as it is and looked at anew each time. A call beyond its
         deadline is interrupted, and the session lives on if the program gives way; `on_timeout="end"` ends it.
-        `seed` makes `random` and NumPy in it and in its branches repeatable; the kernel's own numbers (`os.urandom`, and so
-        `uuid4` and `secrets`) are never.
+        `seed` makes `random` and NumPy in it and in its branches repeatable, as the order of sets is everywhere; the kernel's
+        own numbers (`os.urandom`, and so `uuid4` and `secrets`) are never.
         """
         from dspex.execution._session import Session
 

@@ -244,7 +244,9 @@ class Run:
         if ended is None and self._pool.closed:
             raise ClosedError("the executor was closed while this program ran")
         if ended is None:
-            raise SandboxLostError("the guest was lost together with its zygote; the run may be repeated")
+            raise SandboxLostError(
+                "the guest was lost, and with it its zygote or its session's tree; the run may be repeated"
+            )
         if ended.status < 0:
             text = "the branch's process ended; as a copy of a program with threads it leaves no word of how"
             return Failure("killed", "ProcessEnded", text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from dspex._kernel import resources
-from dspex.errors import ClosedError, UsageError
+from dspex.errors import ClosedError, SandboxLostError, UsageError
 from dspex.execution._checkpoint import Checkpoint
 from dspex.execution._job import Job
 from dspex.execution._nesting import WAITING
@@ -188,27 +188,21 @@ class Session:
         not follow. Raises `UsageError` beyond `limits.branches` or where guests cannot be copied, `ClosedError`.
         """
         with self._still() as guest:
-            tree = self._rooted(guest)
-            copies = tree.copy(guest, 1 if n is None else _count(n), "session")
-        branches = [self._like(tree, copy) for copy in copies]
+            copies = self._copies(guest, 1 if n is None else _count(n), "session")
+        branches = [self._like(copy) for copy in copies]
         return branches if n is not None else branches[0]
 
     def checkpoint(self, name: str = "checkpoint") -> Checkpoint:
         """What this session is now, to come back to any number of times (`restore`). See `fork` for what it holds."""
         with self._still() as guest:
-            tree = self._rooted(guest)
-            (copy,) = tree.copy(guest, 1, name)
-        return Checkpoint(self._like(tree, copy), name)
+            (copy,) = self._copies(guest, 1, name)
+        return Checkpoint(self._like(copy), name)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Be again what this session was at `checkpoint`, one of its own or of a branch of its tree."""
         self._check_outside("restored")
         with self._still() as guest:
-            tree, parked = checkpoint.parked()
-            if tree is not self._tree:
-                raise UsageError("the checkpoint is not of this session's tree; open it with checkpoint.session()")
-            (copy,) = tree.copy(parked, 1, "session")
-            self._replace(tree, guest, copy)
+            self._replace(guest, checkpoint.copy(self._tree))
             self._pending = checkpoint.pending
 
     def become(self, branch: Session) -> None:
@@ -216,12 +210,14 @@ class Session:
         if branch is self:
             return
         self._check_outside("replaced")
-        with self._still() as guest, branch._still() as other:
+        branch._check_outside("replaced")
+        with ExitStack() as turns:  # taken in one order, for the other may be about to become this one
+            guests = {one: turns.enter_context(one._still()) for one in sorted((self, branch), key=id)}
             if self._tree is None or branch._tree is not self._tree:
                 raise UsageError("a session can become a branch of its own tree only")
             with branch._guard:
                 branch._guest, branch._ended = None, "the session has become another one"
-            self._replace(self._tree, guest, other)
+            self._replace(guests[self], guests[branch])
             self._pending = branch._pending
 
     @property
@@ -255,12 +251,13 @@ class Session:
             self._let_go()
             self._turn.release()
 
-    def parked(self) -> tuple[Tree, Guest]:
-        """The tree, and the guest that stands still in it. Raises `ClosedError`."""
+    def copy_into(self, tree: Tree | None) -> Guest:
+        """One more process like this one's, which stands still, for a session of `tree`. Raises `ClosedError`, `UsageError`."""
         self._check_open()
-        assert self._tree is not None  # it is a branch
-        assert self._guest is not None
-        return self._tree, self._guest
+        if tree is not self._tree:
+            raise UsageError("the checkpoint is not of this session's tree; open it with checkpoint.session()")
+        assert self._guest is not None  # it is a branch
+        return self._copies(self._guest, 1, "session")[0]
 
     async def afork(self, n: int = 1) -> list[Session]:
         """`fork` for event loops: a list."""
@@ -438,6 +435,8 @@ class Session:
             used = resources.cpu_time(guest.pid)
             allowed = math.ceil(used + self._executor.limits.cpu)
             if allowed != self._allowed_cpu:  # it counts in whole seconds: mostly there is nothing to do
+                if guest.ends_within(0):
+                    return 0.0  # its number may be another's by now
                 resources.allow_cpu(guest.pid, allowed)
                 self._allowed_cpu = allowed
         except ProcessLookupError:
@@ -477,11 +476,12 @@ class Session:
                 self._let_go()
                 self._turn.release()
 
-    def _replace(self, tree: Tree, old: Guest, new: Guest) -> None:
+    def _replace(self, old: Guest, new: Guest) -> None:
         """Let `new` be this session's guest, and end the one that was."""
+        assert self._tree is not None  # `new` is of it
         with self._guard:
             self._guest, self._allowed_cpu = new, 0
-        tree.release(old)
+        self._tree.release(old)
         if self._pool is not None:
             self._pool.discard(old)
 
@@ -496,12 +496,20 @@ class Session:
             self._tree = Tree(guest, guest.warden, self._executor.limits, self._seed, self._pool.held)
         return self._tree
 
-    def _like(self, tree: Tree, guest: Guest) -> Session:
+    def _copies(self, guest: Guest, number: int, name: str) -> list[Guest]:
+        """Copies of this session's guest. One that does its part by halves is ended, and so the session is."""
+        try:
+            return self._rooted(guest).copy(guest, number, name)
+        except SandboxLostError as error:
+            self._end(str(error))
+            raise
+
+    def _like(self, guest: Guest) -> Session:
         """A session like this one, around a copy of its guest."""
         branch = Session(
             self._executor, self._imports, tools=self._tools, ends_on_timeout=self._ends_on_timeout, seed=self._seed
         )
-        branch._pool, branch._guest, branch._tree = self._pool, guest, tree
+        branch._pool, branch._guest, branch._tree = self._pool, guest, self._tree
         branch._calls = self._calls
         if self in WAITING.get() and self._calls is not None:
             branch._pending = self._calls.pending()

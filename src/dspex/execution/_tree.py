@@ -6,7 +6,9 @@ copies to the warden, sends the guest a FORK frame with a channel and two output
 given each its view of the files. The guest says nothing on its own channel, so a copy can be taken while an answer, or the
 return of a tool, is awaited there.
 
-One lock makes this one conversation at a time. Copies that do not come whole are a fault of the guest: the whole tree ends.
+Two locks: whoever has `_talk` speaks with the warden, one conversation at a time, for as long as a slow guest makes it last;
+`_lock` guards what is known of the tree, and nobody waits for anything under it. Copies that do not come whole, or not in time,
+are a fault of the process that was to be copied: it ends, and what there is of its copies. Its branches and its parent live on.
 """
 
 from __future__ import annotations
@@ -18,22 +20,25 @@ import random
 import socket
 import struct
 import threading
+import time
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dspex._kernel import memory
 from dspex._sandbox import process, wire
-from dspex.errors import ClosedError, SandboxLostError, UsageError
+from dspex.errors import ClosedError, SandboxError, SandboxLostError, UsageError
 from dspex.execution import _files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest, Warden
 
 _AT_ONCE: Final = 80  # copies for one frame: the kernel sends at most 253 descriptors beside a message
-_PATIENCE: Final = 20.0  # seconds that one copy may take, its files included
+_PATIENCE: Final = 20.0  # seconds that copies may take, their files included
+_EACH: Final = 0.05  # and so many more for each
 _PAGE: Final = 4096
 _SERIALS: Final = itertools.count(1)  # of branches; taken as negative numbers, for zygotes count from one too
 
@@ -60,7 +65,9 @@ class Tree:
         self._held = held
         held.add(warden)
         self._limits = limits
+        self._talk = threading.Lock()
         self._lock = threading.RLock()
+        self._announcements = itertools.count(1)
         self._alive: dict[int, Guest] = {first.inner: first}
         self._told: dict[int, tuple[int, str]] = {first.inner: (0, "session")}
         self._chance = None if seed is None else random.Random(seed)
@@ -70,32 +77,22 @@ class Tree:
         """So many copies of a guest that waits for the host.
 
         Raises `UsageError` beyond `limits.branches`, `ClosedError` for an ended tree, `SandboxLostError` when the guest or
-        the warden does not do its part.
+        the warden does not do its part (the guest has been ended then), `SandboxError` when this process may not open enough
+        files.
         """
-        with self._lock:
-            self._forget_forsaken()
-            if self._closed or parent.inner not in self._alive:
-                raise ClosedError("the session that was to be copied has ended")
-            if len(self._alive) + number > self._limits.branches:
-                raise UsageError(
-                    f"{number:,} more branches would make {len(self._alive) + number:,} of this session; limits.branches "
-                    f"is {self._limits.branches:,}: close sessions or checkpoints that are no longer needed, or raise it"
-                )
+        with self._conversation():
+            deadline = time.monotonic() + _PATIENCE + _EACH * number
+            self._check(parent, number)
             copies: list[Guest] = []
             try:
                 while len(copies) < number:
-                    copies += self._some(parent, min(_AT_ONCE, number - len(copies)))
+                    copies += self._some(parent, min(_AT_ONCE, number - len(copies)), deadline)
+                self._take_in(copies, parent, name)
             except BaseException:
                 for copy in copies:
                     copy.kill()
                     copy.close()
                 raise
-            for copy in copies:
-                if parent.network is not None:
-                    copy.network, copy.told = parent.network.share(), parent.network.count
-                self._held.add(copy)
-                self._alive[copy.inner] = copy
-                self._told[copy.inner] = (parent.inner, name)
             return copies
 
     def release(self, guest: Guest) -> None:
@@ -104,17 +101,24 @@ class Tree:
             guest.kill()
             guest.close()
             self._held.discard(guest)
-            self._alive.pop(guest.inner, None)
-            if not self._alive:
-                self.close()
+            if self._alive.get(guest.inner) is guest:  # else its number is another's by now
+                del self._alive[guest.inner]
+            if self._alive:
+                return
+        self.close()
 
     def close(self) -> None:
         """End every process of the tree."""
         with self._lock:
             self._closed = True
-            self._warden.close()
-            self._held.discard(self._warden)
+            for guest in self._alive.values():
+                guest.kill()
             self._alive.clear()
+            self._held.discard(self._warden)
+        self._warden.hang_up()
+        if self._talk.acquire(blocking=False):  # else who speaks with it lets go of it
+            self._warden.close()
+            self._talk.release()
 
     def nodes(self) -> list[Node]:
         """All processes that the tree has had, in the order in which they were made."""
@@ -146,6 +150,38 @@ class Tree:
         self._held.discard(self._warden)
         self._warden.close()  # nobody holds any of its processes any more
 
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """Nobody else speaks with the warden meanwhile."""
+        with self._talk:
+            try:
+                yield
+            finally:
+                if self._closed:
+                    self._warden.close()
+
+    def _check(self, parent: Guest, number: int) -> None:
+        with self._lock:
+            self._forget_forsaken()
+            if self._closed or parent.inner not in self._alive:
+                raise ClosedError("the session that was to be copied has ended")
+            if len(self._alive) + number > self._limits.branches:
+                raise UsageError(
+                    f"{number:,} more branches would make {len(self._alive) + number:,} of this session; limits.branches "
+                    f"is {self._limits.branches:,}: close sessions or checkpoints that are no longer needed, or raise it"
+                )
+
+    def _take_in(self, copies: list[Guest], parent: Guest, name: str) -> None:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the session ended while it was copied")
+            for copy in copies:
+                if parent.network is not None:
+                    copy.network, copy.told = parent.network.share(), parent.network.count
+                self._held.add(copy)
+                self._alive[copy.inner] = copy
+                self._told[copy.inner] = (parent.inner, name)
+
     # --- Under the lock -------------------------------------------------------------------------------------------------
 
     def _forget_forsaken(self) -> None:
@@ -163,49 +199,61 @@ class Tree:
                 pending.append(self._told[number][0])
         self._told = {number: told for number, told in self._told.items() if number in kept}
 
-    def _some(self, parent: Guest, number: int) -> list[Guest]:
-        equipment = [_Equipment(self._limits.output) for _ in range(number)]
-        try:
-            self._warden.announce(parent.inner, number)
-            _send(parent.channel, self._frame(number), [fd for one in equipment for fd in one.theirs])
-            found = self._gather(number)
-        except BaseException as error:
-            for one in equipment:
-                one.close()
-            if isinstance(error, OSError):
-                self.close()
-                raise SandboxLostError("the session ended while it was copied") from None
-            raise
-        finally:
-            for one in equipment:
-                one.sent()
-        return [self._guest(found[index], equipment[index]) for index in range(number)]
+    # --- In a conversation ----------------------------------------------------------------------------------------------
+
+    def _some(self, parent: Guest, number: int, deadline: float) -> list[Guest]:
+        announcement = next(self._announcements)
+        with _equipped(number, self._limits.output) as equipment:
+            try:
+                self._warden.announce(announcement, parent.inner, number)
+                _send(parent.channel, self._frame(number), [fd for one in equipment for fd in one.theirs])
+                found = self._gather(announcement, number, deadline)
+            except BaseException as error:
+                self._warden.call_off()
+                parent.kill()
+                if isinstance(error, OSError):
+                    raise SandboxLostError("the session ended while it was copied") from None
+                raise
+            return [self._guest(found[index], equipment[index]) for index in range(number)]
 
     def _frame(self, number: int) -> bytes:
         seeds = [-1 if self._chance is None else self._chance.getrandbits(62) for _ in range(number)]
         body = marshal.dumps((0, seeds), 2)
         return wire.header(wire.FORK, 0, len(body), 0) + body
 
-    def _gather(self, number: int) -> dict[int, process.Branch]:
+    def _gather(self, announcement: int, number: int, deadline: float) -> dict[int, process.Branch]:
         found: dict[int, process.Branch] = {}
-        reason = "the warden said nothing more"
-        while len(found) < number:
-            word = self._warden.receive(_PATIENCE)
-            if isinstance(word, process.Branch) and word.place not in found and word.inner not in self._told:
-                found[word.place] = word
-            elif not isinstance(word, process.Ended):
-                reason = word.reason if isinstance(word, process.Uncopied) else reason
-                for branch in found.values():
-                    os.close(branch.pidfd)
-                    os.close(branch.work)
-                self.close()  # what was copied by halves is beyond telling
-                raise SandboxLostError(f"the session ended when it was copied: {reason}")
-        return found
+        try:
+            while len(found) < number:
+                branch = self._next(announcement, deadline)
+                if branch is not None:
+                    found[branch.place] = branch
+            return found
+        except BaseException:
+            for branch in found.values():
+                branch.forget()
+            raise
+
+    def _next(self, announcement: int, deadline: float) -> process.Branch | None:
+        """The next copy of this announcement; None for a word about something else. `SandboxLostError` when there is none."""
+        word = self._warden.receive(max(0.001, deadline - time.monotonic()))
+        if isinstance(word, process.Branch):
+            if word.announcement == announcement:
+                return word
+            word.forget()
+        elif isinstance(word, process.Uncopied):
+            if word.announcement == announcement:
+                raise SandboxLostError(f"the session ended when it was copied: {word.reason}")
+        elif word is None:
+            reason = "it was closed" if self._closed else "it was not copied in time, or its warden was lost"
+            raise SandboxLostError(f"the session ended when it was copied: {reason}")
+        return None
 
     def _guest(self, branch: process.Branch, equipment: _Equipment) -> Guest:
         guest = process.Guest(
             -next(_SERIALS), process.Ends(equipment.channel, branch.pidfd, *equipment.files, branch.work)
         )
+        equipment.taken = True
         guest.inner = branch.inner
         _files.remember(guest, self._limits.disk)
         guest.post_mortem = self._post_mortem(branch.inner)
@@ -222,33 +270,73 @@ class Tree:
         return ask
 
     def how_ended(self, inner: int, patience: float) -> Ended | None:
-        """How a process came to its end, as its warden saw it."""
-        with self._lock:
+        """How a process came to its end, as its warden saw it; None when that cannot be told in time."""
+        if not self._talk.acquire(timeout=patience):
+            return None
+        try:
             return None if self._closed else self._warden.how_ended(inner, patience)
+        finally:
+            if self._closed:
+                self._warden.close()
+            self._talk.release()
 
 
 class _Equipment:
     """What one copy has in common with the host: both ends of its channel, its output files."""
 
     def __init__(self, output: int) -> None:
-        ours, theirs = socket.socketpair()
-        self.channel, self._theirs = ours.detach(), theirs.detach()
+        self.taken = False  # by a guest
+        self._open: list[int] = []
         size = (output + _PAGE - 1) // _PAGE * _PAGE + _PAGE
-        self.files = memory.output_file("stdout", size), memory.output_file("stderr", size)
+        try:
+            self._open += (end.detach() for end in socket.socketpair())
+            self._open.append(memory.output_file("stdout", size))
+            self._open.append(memory.output_file("stderr", size))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def channel(self) -> int:
+        """The host's end."""
+        return self._open[0]
+
+    @property
+    def files(self) -> tuple[int, int]:
+        """Standard output and error."""
+        return self._open[2], self._open[3]
 
     @property
     def theirs(self) -> tuple[int, int, int]:
         """In the order in which a copy expects them."""
-        return self._theirs, *self.files
+        return self._open[1], *self.files
 
     def close(self) -> None:
-        """There will be no copy."""
-        for descriptor in (self.channel, *self.files):
+        """Let go of all but what a guest has taken; the guest's end belongs to the guest."""
+        for descriptor in self._open[1:2] if self.taken else self._open:
             os.close(descriptor)
 
-    def sent(self) -> None:
-        """The guest's end belongs to the guest."""
-        os.close(self._theirs)
+
+@contextmanager
+def _equipped(number: int, output: int) -> Iterator[list[_Equipment]]:
+    """So much equipment, and room for the two descriptors more that come with each copy. Raises `SandboxError`."""
+    equipment: list[_Equipment] = []
+    room: list[int] = []
+    try:
+        try:
+            equipment += (_Equipment(output) for _ in range(number))
+            room += (os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(2 * number))
+        except OSError as error:
+            raise SandboxError(
+                f"no room for {number} more branches, each of which takes five descriptors: {error} (see ulimit -n)"
+            ) from None
+        finally:
+            for descriptor in room:
+                os.close(descriptor)
+        yield equipment
+    finally:
+        for one in equipment:
+            one.close()
 
 
 def tune(guest: Guest, settings: dict[str, object]) -> None:

@@ -67,7 +67,7 @@ class Python:
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
         writable = ["/dev/null", "/dev/zero", "/dev/full", *(m.target for m in binds if m.writable)]
         return Plan(
-            argv=(sys.executable, "-I", "-S", "-X", "utf8", _LAUNCH),
+            argv=(sys.executable, "-s", "-P", "-S", "-X", "utf8", _LAUNCH),
             guest=_GUEST,
             tree=tree,
             readable=tuple(readable),

@@ -329,6 +329,7 @@ class Guest:
         rights, self._rights = self._rights, []
         seed = python_branches.fork(self.channel.fileno(), first, rights, seeds)
         if seed is not None:
+            python_async.part()
             reseed() if seed < 0 else python_branches.seeded(seed)
 
     def _settle(self, body: bytes, joined: memoryview) -> None:

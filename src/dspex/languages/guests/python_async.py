@@ -58,6 +58,23 @@ def _opened() -> asyncio.AbstractEventLoop:
     return _loop
 
 
+def part() -> None:
+    """In a copy of this process: the loop is woken by a socket pair of its own, not by the one that its parent reads too.
+
+    Its pool of threads is made anew: those that it counts on have not followed.
+    """
+    if _loop is None or _loop.is_closed():
+        return
+    import signal
+
+    loop: Any = _loop  # asyncio has no public word for this
+    woken, own = signal.set_wakeup_fd(-1), loop._csock.fileno()
+    loop._default_executor = None
+    loop._close_self_pipe()
+    loop._make_self_pipe()
+    signal.set_wakeup_fd(loop._csock.fileno() if woken == own else woken)
+
+
 def _abandon(loop: asyncio.AbstractEventLoop, main: asyncio.Task[object]) -> None:
     """Let an interrupted program clean up: cancelled, it runs once more, up to its next await."""
     if not main.done():
