@@ -10,8 +10,7 @@ import threading
 import pytest
 
 from dspex._sandbox.network import Host
-
-from .conftest import PUBLIC, VALUE, read_request
+from internet import PUBLIC, VALUE, read_request
 
 API = "api.example.com"
 SECRETS = {"KEY": (VALUE, [API])}
