@@ -3,8 +3,9 @@
     python driver.py < jobs
 
 A job is {"name", "codes", "pair" or "branches" (two programs in two branches of a session, after "before"; while they run, "mine"
-runs in the session itself, and it is copied as often as "copies" says), and any of "without", "policy", "limits", "timeout"}. One
-process serves all jobs of a host; there is one executor for each (without, policy, limits).
+runs in the session itself, and it is copied as often as "copies" says), and any of "without", "policy", "limits", "timeout",
+"outside" (there are hosts that a policy's network may name)}. One process serves all jobs of a host; there is one executor for
+each (without, policy, limits).
 The caller has made this process what it shall be.
 """
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+
+_WORLDS = []  # one, made for the first job that asks for it
 
 
 def _executor(job, made):
@@ -29,6 +32,10 @@ def _executor(job, made):
 
 
 def _run(job, made):
+    if job.get("outside") and not _WORLDS:
+        from escapes.outside import World
+
+        _WORLDS.append(World())
     executor = _executor(job, made)
     if "branches" in job:
         results = _in_branches(executor, job)
@@ -48,6 +55,7 @@ def _run(job, made):
         "memory": last.usage.peak_memory,
         "level": last.isolation.level,
         "layers": last.isolation.layers,
+        "forbidden": [address for world in _WORLDS for address in world.forbidden],
         "afterwards": executor.execute("40 + 2").value,
     }
 
