@@ -197,7 +197,7 @@ def test_a_redirect_is_checked_like_any_request(world):
     guest = world.guest([f"{API}:80"])
     shown = guest.run(f"print(get('http://{API}/'))")
     assert "403" in shown
-    assert "refused this request: 169.254.169.254:80 is not in" in shown
+    assert "refused this request: 169.254.169.254 is a metadata address" in shown
 
 
 @pytest.mark.parametrize(
