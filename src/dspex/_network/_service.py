@@ -91,7 +91,7 @@ class NetworkHandle:
             if self._holders > 0 or self._closed:
                 return
             self._closed = True
-        self._service.run(self._stop())
+        self._service.run(self._stop(), must_end=False)
         self._service.forget(self)
 
     async def start(self) -> None:
@@ -240,12 +240,17 @@ class GuestNetwork:
         self.run(handle.start())
         return handle
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something on the service's loop and wait for its end. Raises `ClosedError` if the loop does not answer."""
+    def run(self, work: Coroutine[Any, Any, None], *, must_end: bool = True) -> None:
+        """Run something on the service's loop and wait for its end. Raises `ClosedError` if the loop does not answer.
+
+        What need not have ended then is done as soon as the loop gets to it.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self._running())
         try:
             future.result(_CLOSING_SECONDS)
         except TimeoutError:
+            if not must_end:
+                return
             future.cancel()
             raise ClosedError("the thread that serves the network of guests does not answer") from None
 

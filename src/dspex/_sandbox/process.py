@@ -178,11 +178,11 @@ class Guest:
         self.channel.close()
         if self.warden is not None:
             self.warden.close()
-        if self.network is not None:
-            self.network.close()
         for descriptor in (pidfd, self.out, self.err, self.work, self._status, *self.listeners):
             if descriptor >= 0:
                 os.close(descriptor)
+        if self.network is not None:
+            self.network.close()
 
     def abandon(self) -> None:
         """`close` in a forked child, where what serves networks looks after itself."""
