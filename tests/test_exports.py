@@ -20,6 +20,7 @@ PUBLIC = {
     "Example",
     "ExecutionResult",
     "Failure",
+    "Host",
     "Isolation",
     "IsolationReport",
     "Job",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dspex._sandbox.limits import ResourceLimits as ResourceLimits
+    from dspex._sandbox.network import Host as Host
     from dspex._sandbox.policy import SecurityPolicy as SecurityPolicy
     from dspex.examples._completions import Completions as Completions
     from dspex.examples._example import Example as Example
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CodeExecutor": "dspex.execution._executor",
+    "Host": "dspex._sandbox.network",
     "Job": "dspex.execution._job",
     "Session": "dspex.execution._session",
     "Checkpoint": "dspex.execution._checkpoint",

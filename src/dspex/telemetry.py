@@ -1,7 +1,7 @@
 """OpenTelemetry: a span and a duration for each run. Nothing is paid when nobody listens.
 
 Nobody can listen without having imported the OpenTelemetry API, so this module never imports it first: as long as it is
-not there, a run costs one dictionary lookup. Code and values are never recorded.
+not there, a run costs one dictionary lookup. Code, values, and names of hosts are never recorded.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ def _record_span(attributes: dict[str, Any], result: ExecutionResult, started: i
         span.set_attribute("dspex.usage.cpu", usage.cpu)
         span.set_attribute("dspex.usage.peak_memory", usage.peak_memory)
         span.set_attribute("dspex.usage.waited", usage.waited)
+        if result.network_count:
+            refused = sum(attempt.outcome == "refused" for attempt in result.network)
+            span.set_attribute("dspex.network.attempts", result.network_count)
+            span.set_attribute("dspex.network.refused", refused)
         if result.error is not None:
             span.set_status(trace.StatusCode.ERROR, result.error.kind)
     span.end(time.time_ns())

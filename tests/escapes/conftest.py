@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -46,7 +47,11 @@ class Driver:
             stdout=subprocess.PIPE,
             text=True,
             cwd="/",
-            env={"PYTHONPATH": f"{source}:{source}/src", "PATH": os.environ["PATH"], "SECRET_OF_THE_HOST": "s3cret"},
+            env={
+                "PYTHONPATH": f"{source}:{source}/src:{source}/site-packages",
+                "PATH": os.environ["PATH"],
+                "SECRET_OF_THE_HOST": "s3cret",
+            },
         )
 
     def run(self, job: dict) -> dict:
@@ -62,6 +67,20 @@ class Driver:
         self._process.wait(30)
 
 
+def _copy_packages(target: Path) -> None:
+    """What a network needs on the host's side, where an interpreter of the system's has none of it."""
+    for name in ("certifi", "cryptography", "h11", "_cffi_backend"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            continue
+        source = Path(spec.origin)
+        if source.name == "__init__.py":
+            shutil.copytree(source.parent, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.mkdir(exist_ok=True)
+            shutil.copy(source, target / source.name)
+
+
 @pytest.fixture(scope="session")
 def readable_source(tmp_path_factory):
     """The sources where every user can read them: a checkout may lie in a directory that only its owner may enter."""
@@ -69,7 +88,9 @@ def readable_source(tmp_path_factory):
     open_to_all(target)
     shutil.copytree(_SOURCE, target / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(_TESTS / "escapes", target / "escapes", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(_TESTS / "container.py", target / "container.py")
+    for name in ("container.py", "internet.py"):
+        shutil.copy(_TESTS / name, target / name)
+    _copy_packages(target / "site-packages")
     subprocess.run(["chmod", "-R", "a+rX", target], check=True)
     return str(target)
 

@@ -3,8 +3,9 @@
     python driver.py < jobs
 
 A job is {"name", "codes", "pair" or "branches" (two programs in two branches of a session, after "before"; while they run, "mine"
-runs in the session itself, and it is copied as often as "copies" says), and any of "without", "policy", "limits", "timeout"}. One
-process serves all jobs of a host; there is one executor for each (without, policy, limits).
+runs in the session itself, and it is copied as often as "copies" says), and any of "without", "policy", "limits", "timeout",
+"outside" (there are hosts that a policy's network may name), "unchecked" (what the host's side shall not check there)}. One process
+serves all jobs of a host; there is one executor for each (without, policy, limits).
 The caller has made this process what it shall be.
 """
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+
+_WORLDS = []  # one, made for the first job that asks for it
 
 
 def _executor(job, made):
@@ -29,6 +32,10 @@ def _executor(job, made):
 
 
 def _run(job, made):
+    if job.get("outside") and not _WORLDS:
+        from escapes.outside import World
+
+        _WORLDS.append(World())
     executor = _executor(job, made)
     if "branches" in job:
         results = _in_branches(executor, job)
@@ -48,8 +55,16 @@ def _run(job, made):
         "memory": last.usage.peak_memory,
         "level": last.isolation.level,
         "layers": last.isolation.layers,
+        "forbidden": [address for world in _WORLDS for address in world.forbidden],
         "afterwards": executor.execute("40 + 2").value,
     }
+
+
+def _unchecked(job, made):
+    from escapes.outside import without
+
+    with without(job["unchecked"]):
+        return _run(job, made)
 
 
 def _in_branches(executor, job):
@@ -81,7 +96,7 @@ def main():
     for line in sys.stdin:
         job = json.loads(line)
         try:
-            answer = _run(job, made)
+            answer = _unchecked(job, made) if "unchecked" in job else _run(job, made)
         except Exception as error:  # told to the test, which fails
             answer = {"name": job["name"], "raised": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer, default=repr), flush=True)

@@ -215,6 +215,20 @@ print(tried(first.connect, server.getsockname()), tried(second.bind, ("127.0.0.1
     assert output(body) == ["Permission denied Permission denied"]
 
 
+def test_ports_to_connect_to_are_given_back():
+    """A port that is named is reached, another not, and none can be bound."""
+    require(4)
+    body = """
+import socket
+servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+clients = [socket.socket() for _ in range(3)]
+restrict(("allow_connect", servers[0].getsockname()[1]))
+print(*(tried(client.connect, server.getsockname()) for client, server in zip(clients, servers)))
+print(tried(clients[2].bind, ("127.0.0.1", 0)))
+"""
+    assert output(body) == ["done Permission denied", "Permission denied"]
+
+
 def test_no_abstract_socket_beyond_is_reached():
     """From ABI 6 an abstract socket made outside refuses."""
     require(6)

@@ -38,6 +38,35 @@ def test_every_address_is_ones_own():
     assert shown.split() == ["::ffff:198.18.0.1", "::ffff:8.8.8.8", "::ffff:127.0.0.1", "2606:4700::1111"]
 
 
+def test_listeners_take_in_all_addresses_of_a_port():
+    """Each listens at its port, for both versions of IP where there are two."""
+    code = """
+import os
+network.loopback_up(); network.everything_is_local()
+for port, made in zip((53, 443), network.listeners((53, 443))):
+    for address in ("198.18.0.1", *(["2606:4700::1111"] if network.has_ipv6() else [])):
+        with socket.create_connection((address, port), timeout=5) as client:
+            print(socket.socket(fileno=os.dup(made.fileno())).accept()[0].getsockname()[0].removeprefix("::ffff:") == address)
+"""
+    assert set(inside(code).split()) == {"True"}
+
+
+def test_buffers_are_bounded():
+    """A connection holds no more than was said at either end, whatever is sent on it."""
+    code = """
+network.loopback_up(); network.everything_is_local(); network.bound_buffers(65536)
+(listener,) = (socket.socket(fileno=made.detach()) for made in network.listeners((443,)))
+client = socket.create_connection(("198.18.0.1", 443), timeout=5)
+client.setblocking(False)
+sent = 0
+try:
+    while True: sent += client.send(bytes(65536))
+except BlockingIOError:
+    print(sent < 1 << 18)
+"""
+    assert inside(code).split() == ["True"]
+
+
 def test_routes_are_made_once():
     """Asking again is an error and changes nothing."""
     code = "network.loopback_up(); network.everything_is_local()\n"

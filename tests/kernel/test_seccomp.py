@@ -93,10 +93,11 @@ def test_what_is_never_allowed_is_allowed_by_no_rules(machine, rules):
 
 @pytest.mark.parametrize(("machine", "rules"), EVERY_CASE)
 def test_flags_open_only_what_they_name(machine, rules):
-    """fork and exec need `subprocesses`, sockets and descriptors in flight need `sockets`."""
+    """fork and exec need `subprocesses`, connections need `sockets`; nothing opens listeners and descriptors in flight."""
     program = seccomp.assemble(rules, machine)
     needs = dict.fromkeys(("fork", "vfork", "execve", "execveat"), rules.subprocesses)
-    needs |= dict.fromkeys(("bind", "connect", "listen", "accept4", "sendmsg", "sendmmsg", "setsockopt"), rules.sockets)
+    needs |= dict.fromkeys(("bind", "listen", "accept4", "sendmsg", "sendmmsg"), False)
+    needs["connect"] = rules.sockets
     for name, wanted in needs.items():
         if name in TABLES[machine]:
             result, _ = simulate(program, TABLES[machine][name], machine=machine)
@@ -188,10 +189,23 @@ def test_pairs_cannot_be_pointed_at_others(machine):
 
 
 @pytest.mark.parametrize("machine", TABLES)
-def test_sockets_are_of_three_families(machine):
-    """With `sockets` there is unix, IPv4 and IPv6: no netlink, packet, alg or vsock."""
-    families = [f for f in range(64) if action("socket", f, 1, rules=Rules(sockets=True), machine=machine) == ALLOW]
-    assert families == [1, 2, 10]
+def test_sockets_are_clients_over_tcp(machine):
+    """With `sockets` there is TCP over IPv4 and IPv6: no unix, netlink, packet, alg or vsock, no datagrams, nothing raw."""
+    of = partial(action, "socket", rules=Rules(sockets=True), machine=machine)
+    families, protocols = (*range(18), 38, 40, 44), (0, 1, 6, 17, 132, 255, 262)
+    allowed = {(f, k, p) for f in families for k in range(6) for p in protocols if of(f, k, p) == ALLOW}
+    assert allowed == {(family, 1, protocol) for family in (2, 10) for protocol in (0, 6)}
+    assert of(2, 1 | 0x80800, 0) == ALLOW
+
+
+@pytest.mark.parametrize("machine", TABLES)
+def test_options_of_sockets_are_those_of_clients(machine):
+    """Delays, keep-alive, timeouts and reuse may be set; sizes of buffers, other protocols' and the kernel's TLS not."""
+    rules = Rules(sockets=True)
+    options = [(level, name) for level in (0, 1, 6, 17, 41, 58, 263) for name in range(100)]
+    found = {o for o in options if action("setsockopt", 3, *o, rules=rules, machine=machine) == ALLOW}
+    assert found == {(1, n) for n in (2, 9, 13, 20, 21, 66, 67)} | {(6, n) for n in (1, 4, 5, 6, 18)} | {(41, 26)}
+    assert action("sendto", 3, 0x1000, 5, 0, 0x7000, 16, rules=rules, machine=machine) == REFUSE
 
 
 @pytest.mark.parametrize("machine", TABLES)
@@ -651,23 +665,33 @@ except RuntimeError as error:
     assert output(body) == "can't start new thread"
 
 
-def test_sockets_work_when_allowed():
-    """With the rule a TCP connection over loopback works; netlink and vsock stay shut."""
+def test_sockets_connect_when_allowed():
+    """With the rule a TCP connection over loopback works; a listener of one's own and other families stay shut."""
     body = """
 import socket
-confine(Rules(sockets=True))
 server = socket.create_server(("127.0.0.1", 0))
+confine(Rules(sockets=True))
 client = socket.create_connection(server.getsockname())
+client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 client.sendall(b"hello")
-print(server.accept()[0].recv(5))
-for family in (socket.AF_NETLINK, socket.AF_VSOCK, socket.AF_PACKET, socket.AF_ALG):
+print(client.getpeername() == server.getsockname())
+for opened in (
+    *(lambda f=f: socket.socket(f, socket.SOCK_RAW) for f in (socket.AF_NETLINK, socket.AF_VSOCK, socket.AF_PACKET, socket.AF_ALG)),
+    lambda: socket.socket(socket.AF_UNIX),
+    lambda: socket.socket(type=socket.SOCK_DGRAM),
+    lambda: socket.socket().bind(("127.0.0.1", 0)),
+    lambda: socket.socket().listen(),
+    lambda: server.accept(),
+    lambda: client.sendmsg([b"x"]),
+    lambda: client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20),
+):
     try:
-        socket.socket(family, socket.SOCK_RAW)
-        print("opened", family)
+        opened()
+        print("opened")
     except PermissionError:
         pass
 """
-    assert output(body) == "b'hello'"
+    assert output(body) == "True"
 
 
 def test_a_filter_cannot_be_taken_off():

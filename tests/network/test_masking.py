@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex._network._masking import Exchange, Mask, forms_of, new_placeholder
-from dspex._network._rules import Secret
+from dspex._sandbox.network import Secret
 
 VALUE = 'sk-live/0123+"abc\\def'
 VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)

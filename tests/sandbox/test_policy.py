@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex._sandbox.limits import MIB, ResourceLimits
+from dspex._sandbox.network import Host
 from dspex._sandbox.policy import SecurityPolicy, load_policy_file, presets
 from dspex._sandbox.rootfs import Mount
 from dspex.errors import LimitsError, PolicyError
@@ -24,7 +25,10 @@ POLICIES = st.builds(
     SecurityPolicy,
     readable=st.lists(PATHS | MOVED, max_size=3),
     writable=st.lists(PATHS | MOVED, max_size=3),
-    network=st.lists(st.sampled_from(["example.org:443", "10.0.0.1:1", "[::1]:65535", "db_1:5432"]), max_size=2),
+    network=st.lists(
+        st.sampled_from(["example.org", "8.8.8.8:1", "[2606:4700::1]:65535", Host("*.db_1:5432", private=True)]),
+        max_size=2,
+    ),
     environment=st.lists(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True), max_size=2),
     subprocesses=st.booleans(),
     packages=st.lists(st.sampled_from(["*", "numpy", "_yaml", "ruamel.yaml", "scikit-learn"]), max_size=3),
@@ -97,7 +101,21 @@ def test_any_iterable_becomes_a_tuple(names):
         ("readable", ["/data\udcff"], r"readable\[0\]"),
         ("readable", [b"/data"], r"readable\[0\]"),
         ("readable", ["~nobody-of-that-name/x"], r"readable\[0\]"),
-        ("network", ["example.org"], r"network\[0\]"),
+        ("network", "example.org:443", "network"),
+        ("network", {"example.org": 443}, "network"),
+        ("network", [443], r"network\[0\]"),
+        ("network", [{"host": "example.org", "ports": 443}], r"network\[0\]"),
+        ("network", [{"private": True}], r"network\[0\]"),
+        ("network", ["example.org", "10.0.0.1:1"], r"network\[1\]"),
+        ("network", [f"example.org:{port}" for port in range(1000, 1064)], "network"),
+        ("secrets", ["KEY"], "secrets"),
+        ("secrets", {"KEY": "value"}, r"secrets\['KEY'\]"),
+        ("secrets", {"KEY": ("longer value", ["example.org"])}, r"secrets\['KEY'\]"),
+        ("secrets", {"KEY": ("long-enough", "example.org")}, r"secrets\['KEY'\]"),
+        ("secrets", {"KEY": ("long-enough", ["example.org"])}, r"secrets\['KEY'\]"),
+        ("secrets", {"NOT_SET_ANYWHERE": {"hosts": ["example.org"]}}, r"secrets\['NOT_SET_ANYWHERE'\]"),
+        ("secrets", {"KEY": {"hosts": ["example.org"], "value": "long-enough"}}, r"secrets\['KEY'\]"),
+        ("secrets_in_body", 1, "secrets_in_body"),
         ("network", ["example.org:0"], r"network\[0\]"),
         ("network", ["example.org:65536"], r"network\[0\]"),
         ("network", ["http://example.org:80"], r"network\[0\]"),
@@ -178,10 +196,37 @@ def test_two_sources_cannot_share_a_target(tmp_path):
         SecurityPolicy(readable=["/usr:/data"], writable=[f"{tmp_path}:/data"]).check()
 
 
-def test_network_access_is_refused_for_now():
-    """A policy with network entries can be written and kept, but not run."""
-    with pytest.raises(PolicyError, match="network access is not offered yet"):
-        SecurityPolicy(network=["example.org:443"]).check()
+SECRETIVE = {"network": ["api.example.com:443"], "secrets": {"API_KEY": ("sk-0123456789", ["api.example.com"])}}
+
+
+def test_no_text_of_a_policy_shows_a_secret(monkeypatch):
+    """The value is in none of its forms; a policy file names the hosts, and takes the value from the environment."""
+    policy = SecurityPolicy(**SECRETIVE)
+    shown = (repr(policy), str(policy), policy.explain(), policy.to_toml(), policy.to_json(), str(policy.to_dict()))
+    assert not any("sk-0123456789" in text for text in shown)
+    assert "API_KEY for api.example.com" in policy.explain()
+    monkeypatch.delenv("API_KEY", raising=False)
+    with pytest.raises(PolicyError, match="set the variable API_KEY"):
+        SecurityPolicy.from_toml(policy.to_toml())
+    monkeypatch.setenv("API_KEY", "sk-0123456789")
+    assert SecurityPolicy.from_toml(policy.to_toml()) == SecurityPolicy.from_json(policy.to_json()) == policy
+    assert policy.replace(subprocesses=True).secrets == policy.secrets
+
+
+@pytest.mark.parametrize(
+    "wrong", [("sk-0123456789", "api.example.com"), ("sk-0123456789",), "sk-0123456789", ("sk-0123456789\n", ["a"])]
+)
+def test_no_error_of_a_policy_shows_a_secret(wrong):
+    """What is wrong with a secret is said without it."""
+    with pytest.raises(PolicyError) as caught:
+        SecurityPolicy(network=["api.example.com"], secrets={"API_KEY": wrong})
+    assert "sk-0123456789" not in str(caught.value)
+
+
+def test_a_secret_is_not_handed_over_as_a_variable():
+    """A name cannot be both: the environment would give the guest the value itself."""
+    with pytest.raises(PolicyError, match=r"^environment\[0\]: API_KEY is one of secrets too"):
+        SecurityPolicy(environment=["API_KEY"], **SECRETIVE)
 
 
 def test_only_the_named_variables_are_handed_over():

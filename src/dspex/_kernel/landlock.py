@@ -18,7 +18,7 @@ to. Two consequences for a tree with mounts:
 - A rule on a bind mount's source holds at its target too, since both are one inode.
 
 A kind that the running kernel does not know cannot be handled, so the walls depend on its ABI: `layers` names
-them. All kinds known up to ABI 7 are handled; TCP and the scopes have no exceptions here.
+them. All kinds known up to ABI 7 are handled; the scopes have no exceptions here, TCP those of ports to connect to.
 
 A file has fewer kinds of access than a directory, and the kernel refuses a rule that gives a file those of a
 directory; what a rule asks for is cut to what its object can have. Devices and sockets in the file system are
@@ -39,6 +39,7 @@ from dspex._kernel.syscalls import NUMBERS, checked, libc, syscall
 _SYSCALL: Final = libc().syscall
 _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
+_PORT: Final = 2
 
 _EXECUTE: Final = 1 << 0
 _WRITE_FILE: Final = 1 << 1
@@ -63,7 +64,8 @@ _CHANGE: Final = (
 )
 _OF_A_FILE: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 
-_TCP: Final = 0b11  # bind, connect
+_CONNECT: Final = 0b10
+_TCP: Final = 0b01 | _CONNECT  # bind, connect
 _SCOPES: Final = 0b11  # abstract unix sockets, signals
 
 _LAYERS: Final = (
@@ -95,9 +97,10 @@ def layers(abi: int) -> tuple[str, ...]:
 class Ruleset:
     """Rules in the making; closes its descriptor at the end of a `with` block."""
 
-    def __init__(self, descriptor: int, handled: int) -> None:
+    def __init__(self, descriptor: int, handled: int, *, tcp: bool) -> None:
         self._descriptor = descriptor
         self._handled = handled
+        self._tcp = tcp
         # Ready before the fork: what a child builds after it costs page faults.
         self._restrict = _restrict_call(descriptor)
 
@@ -114,7 +117,7 @@ class Ruleset:
         handled = _handled_files(version)
         attributes = _attributes(version, handled)
         descriptor = syscall("landlock_create_ruleset", ctypes.c_char_p(attributes), len(attributes), 0)
-        return cls(descriptor, handled)
+        return cls(descriptor, handled, tcp=version >= 4)
 
     def allow_read(self, target: int | str | os.PathLike[str]) -> None:
         """Give back reading and listing of `target` (a path or an open descriptor) and all beneath it."""
@@ -127,6 +130,12 @@ class Ruleset:
     def allow_write(self, target: int | str | os.PathLike[str]) -> None:
         """Give back reading, and every change but the making of sockets and devices."""
         self._allow(target, _READ | _CHANGE)
+
+    def allow_connect(self, port: int) -> None:
+        """Give back connecting to a TCP port, of whatever address. Nothing to do where TCP is not handled (ABI 3)."""
+        if self._tcp:
+            rule = struct.pack("=QQ", _CONNECT, port)
+            syscall("landlock_add_rule", self._descriptor, _PORT, ctypes.c_char_p(rule), 0)
 
     def restrict(self) -> None:
         """Put the calling thread under these rules for good; no_new_privs must be set."""

@@ -66,7 +66,7 @@ _FULL: Final = 0xFFFFFFFF
 class Rules(NamedTuple):
     """What a guest may do beyond computing on what it has.
 
-    `subprocesses` allows fork and exec; `sockets` allows unix and internet sockets; `only_own_pid` binds
+    `subprocesses` allows fork and exec; `sockets` allows to connect over TCP; `only_own_pid` binds
     signals to the process itself, for guests that have no PID namespace of their own; `metadata` allows to
     change modes, owners and times of files, for guests whose mounts show only files that may be changed; `branching`
     lets through what a branch needs at its birth, for processes that stand under the `gates` besides.
@@ -240,6 +240,12 @@ _PRCTLS: Final = (3, 15, 16, 23, 39, 42, 51, 0x53564D41)
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _STREAM, _SEQPACKET, _SOCKET_TYPE = 1, 5, 0xF
+_TCP: Final = 6
+
+# By level, options that clients set and that take no memory: SOL_SOCKET (reuse, keep alive, linger, timeouts in their
+# old and new form), TCP (no delay, keep alive, user timeout), IPV6 (v6 only). Not the sizes of buffers, not fast open
+# (a connect by another door), not TCP_ULP (TLS in the kernel).
+_OPTIONS: Final = {1: (2, 9, 13, 20, 21, 66, 67), _TCP: (1, 4, 5, 6, 18), 41: (26,)}
 
 
 def _is(argument: int, *values: int, mask: int = _FULL) -> Test:
@@ -320,10 +326,14 @@ def _locks(rules: Rules) -> dict[str, _Verdict]:
 
 
 def _sockets() -> dict[str, _Verdict]:
-    # Not netlink, packet, alg; not vsock, which no namespace bounds: it reaches the hypervisor.
-    families = Check((_is(0, _AF_UNIX, _AF_INET, _AF_INET6),))
-    opened = (*REFUSED["sockets"].split(), *REFUSED["descriptors in flight"].split(), "sendto")
-    return {**dict.fromkeys(opened, ALLOW), "socket": families, "socketpair": Check((_is(0, _AF_UNIX),))}
+    """A client over TCP: nothing is bound, listened on or sent to an address, so that processes that share a network
+    cannot meet there. Not unix, netlink, packet, alg; not vsock, which no namespace bounds: it reaches the hypervisor.
+    """
+    client = Check((_is(0, _AF_INET, _AF_INET6), _is(1, _STREAM, mask=_SOCKET_TYPE), _is(2, 0, _TCP)))
+    options: _Verdict = REFUSE
+    for level, names in _OPTIONS.items():
+        options = Check((_is(1, level), _is(2, *names)), options)
+    return {"socket": client, "connect": ALLOW, "setsockopt": options}
 
 
 # ---------------------------------------------------------------------------------------------- the programs

@@ -1,7 +1,5 @@
 """A little network for a guest, served by the host: names, connections, secrets, and a log of every attempt.
 
-    _rules      who may be reached: `Host`, `Secret`, `NetworkRules`; frozen data and pure decisions
-    _addresses  which addresses are never reached, or only where the entry is private
     _dns        one DNS message in, one out; and the table of made-up addresses
     _hello      the name in a TLS ClientHello
     _masking    values taken out of answers, placeholders exchanged in requests
@@ -13,7 +11,8 @@
     _guest      what is said on one accepted connection
     _service    the one thread that serves all guests
 
-Only `_rules` is light; the rest needs the extra `dspex[network]` and is imported when a guest has a network.
+Who may be reached, and at which addresses, is decided by `_sandbox.network` and `_sandbox.addresses`. This package needs the
+extra `dspex[network]` and is imported when a guest has a network.
 """
 
 from __future__ import annotations

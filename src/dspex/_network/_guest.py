@@ -25,8 +25,8 @@ from dspex._network import _hello, _http
 from dspex._network._dns import FakeAddresses
 from dspex._network._log import Attempt, Recorder
 from dspex._network._outward import RefusedError, UnreachableError, reach
-from dspex._network._rules import WEB_PORTS, Host, NetworkRules, Secret
 from dspex._network._streams import SocketStream, Stream, TlsStream, relay
+from dspex._sandbox.network import WEB_PORTS, Host, NetworkRules, Secret
 
 if TYPE_CHECKING:
     import ssl
@@ -77,6 +77,7 @@ class Guest:
     bounds: Bounds
     recorder: Recorder = field(default_factory=Recorder)
     addresses: FakeAddresses = field(default_factory=FakeAddresses)
+    conversations: set[Conversation] = field(default_factory=set)  # those under way
 
     def look_up(self, asked: str) -> str | None:
         """The made-up address of a name that the rules allow at some port. Recorded."""
@@ -105,6 +106,7 @@ class Conversation:
     """One connection of a guest, from its first byte to its end."""
 
     def __init__(self, guest: Guest, client: SocketStream, target: Target) -> None:
+        guest.conversations.add(self)
         self.guest = guest
         self.target = target
         self._client = client
@@ -158,6 +160,21 @@ class Conversation:
         if not _hello.is_tls(await self._first_bytes(client)):
             raise RefusedError("only TLS may follow CONNECT")
         await self._speak_tls(client)
+
+    def attempt(self) -> Attempt:
+        """What has become of it so far."""
+        refused = self._refused or self.target.entry is None
+        return Attempt(
+            time.time(),
+            "connection",
+            self.target.name,
+            self._address,
+            self.target.port,
+            "refused" if refused else "allowed",
+            self._reason or self.target.reason,
+            self._client.received,
+            self._client.sent,
+        )
 
     async def _speak(self, client: Stream) -> None:
         start = await self._first_bytes(client)
@@ -234,20 +251,8 @@ class Conversation:
 
     def _end(self) -> None:
         # Recorded first: a client that has seen the end finds it in the log.
-        refused = self._refused or self.target.entry is None
-        self.guest.recorder.add(
-            Attempt(
-                time.time(),
-                "connection",
-                self.target.name,
-                self._address,
-                self.target.port,
-                "refused" if refused else "allowed",
-                self._reason or self.target.reason,
-                self._client.received,
-                self._client.sent,
-            )
-        )
+        self.guest.recorder.add(self.attempt())
+        self.guest.conversations.discard(self)
         for stream in (*self._outward, self._client):
             stream.close()
 

@@ -21,7 +21,7 @@ import h11
 
 from dspex._network._masking import Exchange, Mask
 from dspex._network._outward import RefusedError, UnreachableError
-from dspex._network._rules import normal_address, normal_name
+from dspex._sandbox.network import normal_address, normal_name
 
 if TYPE_CHECKING:
     from dspex._network._guest import Conversation
@@ -293,7 +293,8 @@ class _Connection:
             (b"content-length", b"%d" % len(content)),
             (b"connection", b"close"),
         ]
-        await self._send(h11.Response(status_code=status, headers=headers))
+        reason = b"Forbidden by SecurityPolicy" if status == 403 else b""
+        await self._send(h11.Response(status_code=status, headers=headers, reason=reason))
         with contextlib.suppress(h11.LocalProtocolError):  # to HEAD there is an answer, but no content
             await self._send(h11.Data(data=content))
         self._stream.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,10 +27,14 @@ class Attempt:
     bytes_out: int = 0
     bytes_in: int = 0
 
+    def to_dict(self) -> dict[str, str | int | float]:
+        """The fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkLog:
-    """The first attempts in the order of their end, and how many more there were."""
+    """Attempts in the order of their end, the latest of many, and how many more there were before them."""
 
     attempts: tuple[Attempt, ...] = ()
     dropped: int = 0
@@ -41,20 +46,19 @@ class NetworkLog:
 
 
 class Recorder:
-    """Collects attempts, up to a number."""
+    """Collects attempts, and keeps the latest."""
 
     def __init__(self, most: int = MOST_ATTEMPTS) -> None:
-        self._most = most
-        self._attempts: list[Attempt] = []
-        self._dropped = 0
+        self._attempts: deque[Attempt] = deque(maxlen=most)
+        self.count = 0  # of all that were collected
 
     def add(self, attempt: Attempt) -> None:
-        """Keep an attempt, or count it if there are too many."""
-        if len(self._attempts) < self._most:
-            self._attempts.append(attempt)
-        else:
-            self._dropped += 1
+        """Keep an attempt, in place of the oldest if there are too many."""
+        self._attempts.append(attempt)
+        self.count += 1
 
-    def log(self) -> NetworkLog:
-        """What was collected so far."""
-        return NetworkLog(tuple(self._attempts), self._dropped)
+    def log(self, since: int = 0) -> NetworkLog:
+        """What was collected after the first `since` attempts."""
+        kept = tuple(self._attempts)
+        fresh = kept[max(0, len(kept) - (self.count - since)) :]
+        return NetworkLog(fresh, self.count - since - len(fresh))

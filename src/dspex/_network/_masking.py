@@ -18,7 +18,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dspex._network._rules import Secret
+    from dspex._sandbox.network import Secret
 
 _STAR: Final = ord("*")
 

@@ -12,13 +12,13 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
-from dspex._network._addresses import is_own, refusal
-from dspex._network._rules import normal_address
+from dspex._sandbox.addresses import is_own, refusal
+from dspex._sandbox.network import normal_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dspex._network._rules import Host
+    from dspex._sandbox.network import Host
 
 _RESOLVING_THREADS: Final = 8
 _MOST_ADDRESSES: Final = 64

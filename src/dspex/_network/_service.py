@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import ssl
 import threading
@@ -15,19 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dspex._network import _dns
 from dspex._network._guest import Bounds, Conversation, Guest
+from dspex._network._log import NetworkLog
 from dspex._network._masking import new_placeholder
 from dspex._network._outward import Connector, SystemConnector
-from dspex._network._rules import NetworkRules, normal_address
 from dspex._network._streams import SocketStream
+from dspex._sandbox.network import NetworkRules, normal_address
 from dspex.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from dspex._network._log import NetworkLog
 
 _CLOSING_SECONDS: Final = 5.0
 _BREATH: Final = 0.05  # after the kernel has refused a descriptor
+_MOST_TURNS: Final = 64
 _QUERIES_OF_ONE_CONNECTION: Final = 100
 
 
@@ -39,6 +41,7 @@ class NetworkHandle:
         self._guest = guest
         self._sockets = tuple(sockets)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._holders = 1  # guests that have this network; branches of a session share theirs
         self._closed = False
 
     @property
@@ -60,12 +63,36 @@ class NetworkHandle:
         """What the guest has tried so far; a connection is listed when it has ended."""
         return self._guest.recorder.log()
 
+    @property
+    def count(self) -> int:
+        """How many attempts have been recorded so far."""
+        return self._guest.recorder.count
+
+    def log_since(self, count: int) -> tuple[NetworkLog, int]:
+        """What was tried after the first `count` attempts, with the connections that are open now, and the new count.
+
+        What reached the sockets before this call is in it. Raises `ClosedError` if the service does not answer.
+        """
+        self._service.run(self._catch_up())
+        log, reached = self._guest.recorder.log(count), self._guest.recorder.count
+        under_way = tuple(conversation.attempt() for conversation in self._guest.conversations.copy())
+        return NetworkLog(log.attempts + under_way, log.dropped), reached
+
+    def share(self) -> NetworkHandle:
+        """This network for one guest more: each closes it, the last in earnest."""
+        with self._service.lock:
+            self._holders += 1
+        return self
+
     def close(self) -> None:
         """End the guest's network: its sockets and all its connections. More than once is no error."""
-        if not self._closed:
+        with self._service.lock:
+            self._holders -= 1
+            if self._holders > 0 or self._closed:
+                return
             self._closed = True
-            self._service.run(self._stop())
-            self._service.forget(self)
+        self._service.run(self._stop(), must_end=False)
+        self._service.forget(self)
 
     async def start(self) -> None:
         """Serve the sockets. On the service's loop."""
@@ -78,6 +105,16 @@ class NetworkHandle:
         self._closed = True
         for listener in self._sockets:
             listener.close()
+
+    async def _catch_up(self) -> None:
+        """Take in what waits: each turn of the loop takes one datagram or connection of every socket."""
+        poll = select.poll()
+        for listener in self._sockets:
+            poll.register(listener, select.POLLIN)
+        for _ in range(_MOST_TURNS):
+            await asyncio.sleep(0)
+            if not poll.poll(0):
+                return
 
     async def _stop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -176,7 +213,7 @@ class GuestNetwork:
         self._upstream = roots or _upstream_context()
         self._upstream.set_alpn_protocols(["http/1.1"])
         self._bounds = bounds or Bounds()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handles: set[NetworkHandle] = set()
         _services.append(self)
@@ -203,12 +240,17 @@ class GuestNetwork:
         self.run(handle.start())
         return handle
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something on the service's loop and wait for its end. Raises `ClosedError` if the loop does not answer."""
+    def run(self, work: Coroutine[Any, Any, None], *, must_end: bool = True) -> None:
+        """Run something on the service's loop and wait for its end. Raises `ClosedError` if the loop does not answer.
+
+        What need not have ended then is done as soon as the loop gets to it.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self._running())
         try:
             future.result(_CLOSING_SECONDS)
         except TimeoutError:
+            if not must_end:
+                return
             future.cancel()
             raise ClosedError("the thread that serves the network of guests does not answer") from None
 
@@ -218,7 +260,7 @@ class GuestNetwork:
 
     def drop_in_child(self) -> None:
         """In a forked child: no thread, no guests."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         # Kept, not closed: to close the loop would be to write to what it shares with the parent's.
         _left_behind.append(self._loop)
         self._loop = None
@@ -227,7 +269,7 @@ class GuestNetwork:
         self._handles.clear()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
+        with self.lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="dspex-network", daemon=True).start()

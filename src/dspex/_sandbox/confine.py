@@ -3,14 +3,15 @@
 Theory of operation. `STEPS` is the whole story; read it top to bottom. The order matters:
 
   1. namespaces   own mounts and IPC, while the zygote's user namespace still grants the right to
-  2. files        an empty tmpfs to work in and the /proc of the own PID namespace
-  3. user         a user namespace of its own: no capability over anything above it, its own process count
-  4. rlimits      before seccomp, which refuses to change them
-  5. credentials  no capability, no way to regain one
-  6. landlock     files by path, once more, for the day when a mount was forgotten
-  7. hello        the channel, the pidfd and the output files go to the host
-  8. descriptors  everything but the channel, stdout and stderr is closed
-  9. seccomp      last, for it refuses most of the calls above
+  2. network      where the policy names one: a network that is its own loopback, and listeners there for the host
+  3. files        an empty tmpfs to work in and the /proc of the own PID namespace
+  4. user         a user namespace of its own: no capability over anything above it, its own process count
+  5. rlimits      before seccomp, which refuses to change them
+  6. credentials  no capability, no way to regain one
+  7. landlock     files by path, once more, for the day when a mount was forgotten
+  8. hello        the channel, the pidfd, the output files and the listeners go to the host
+  9. descriptors  everything but the channel, stdout and stderr is closed
+  10. seccomp     last, for it refuses most of the calls above
 
 The PID namespace is made by the zygote just before the fork. Each step is a layer of its own with a test that fails
 without it (`tests/escapes`), which is why a layer can be left out by name: `Isolation(without=...)`.
@@ -25,9 +26,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex._kernel import gates, landlock, mounts, namespaces, processes, resources, seccomp
+from dspex._kernel import gates, landlock, mounts, namespaces, network, processes, resources, seccomp
 
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable
 
     Steps = tuple[tuple[str, Callable[["Birth"], None], tuple[str, ...]], ...]
@@ -36,6 +38,7 @@ SANDBOX_ROOT: Final = "/run/sandbox"
 KERNEL: Final = "/kernel"  # holds the mount point of /proc, a link to it
 GUEST_ID: Final = 1000
 PENDING_SIGNALS: Final = 1024  # queued signals and timers, each a piece of the kernel's memory
+SOCKET_BUFFER: Final = 208 << 10  # bytes each way, as of other sockets
 
 
 class FileRules(NamedTuple):
@@ -51,11 +54,14 @@ class FileRules(NamedTuple):
     writable: tuple[int, ...] = ()
 
     @classmethod
-    def plan(cls, level: str, readable: list[str], writable: list[str]) -> FileRules:
-        """Rules for reading (and executing) and for writing beneath these paths."""
+    def plan(cls, level: str, readable: list[str], writable: list[str], ports: tuple[int, ...] = ()) -> FileRules:
+        """Rules for reading (and executing) and for writing beneath these paths; `ports` may be connected to."""
         if level == "namespaces":
             paths = _opened([*readable, KERNEL]), _opened([*writable, os.path.dirname(SANDBOX_ROOT)])
-            return cls(_ruleset(*paths))
+            ruleset = _ruleset(*paths)
+            for port in ports:
+                ruleset.allow_connect(port)
+            return cls(ruleset)
         return cls(None, _opened(readable), _opened(writable))
 
 
@@ -86,6 +92,7 @@ class Walls(NamedTuple):
     rules: FileRules
     filter: seccomp.Filter
     branches: int = 0  # copies of a session's guest that may live at once
+    ports: tuple[int, ...] = ()  # where the host serves a network; none without one
 
 
 class Birth(NamedTuple):
@@ -96,6 +103,7 @@ class Birth(NamedTuple):
     keep: tuple[int, ...]  # descriptors that stay open
     hello: Callable[[], None]
     give_listener: Callable[[int], None] | None = None  # to the warden of a session's guest
+    network: Callable[[list[_socket.socket]], None] | None = None  # takes the listeners, for the hello
 
 
 def confine(birth: Birth, steps: Steps | None = None) -> None:
@@ -111,6 +119,16 @@ def confine(birth: Birth, steps: Steps | None = None) -> None:
 def _own_namespaces(birth: Birth) -> None:
     ipc = 0 if "ipc" in birth.walls.without else namespaces.IPC
     namespaces.unshare(namespaces.MOUNT | ipc)
+
+
+def _own_network(birth: Birth) -> None:
+    if birth.network is None:
+        return
+    namespaces.unshare(namespaces.NETWORK)
+    network.loopback_up()
+    network.everything_is_local()
+    network.bound_buffers(SOCKET_BUFFER)
+    birth.network(network.listeners(birth.walls.ports))
 
 
 def _own_files(birth: Birth) -> None:
@@ -224,6 +242,7 @@ _BOTH: Final = ("namespaces", "landlock")
 
 STEPS: Final[Steps] = (
     ("mount", _own_namespaces, ("namespaces",)),
+    ("network", _own_network, ("namespaces",)),
     ("files", _own_files, ("namespaces",)),
     ("user", _own_user, ("namespaces",)),
     ("work", _working_directory, _BOTH),
@@ -240,6 +259,7 @@ _HERE: Final = ("namespaces",)
 
 WARDEN_STEPS: Final[Steps] = (
     ("mount", _own_namespaces, _HERE),
+    ("network", _own_network, _HERE),
     ("proc", _proc_of_ones_own, _HERE),
     ("user", _own_user, _HERE),
     ("files", _own_views, _HERE),

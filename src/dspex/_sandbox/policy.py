@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from dspex._sandbox.frozen import Frozen
@@ -17,8 +17,9 @@ from dspex._sandbox.limits import ResourceLimits
 from dspex.errors import LimitsError, PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from dspex._sandbox.network import Host, NetworkRules, Secret
     from dspex._sandbox.rootfs import Mount
 
 _OWNED: Final = ("/proc", "/dev", "/sys", "/run/sandbox", "/kernel")  # inside, these are made by the engine
@@ -29,10 +30,8 @@ _STRICT_MODULES: Final = ("ctypes", "_ctypes", "multiprocessing", "pty", "socket
 _STRICT_CALLS: Final = ("os.execv", "os.execve", "os.fork", "os.forkpty", "os.popen", "os.posix_spawn", "os.system")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PACKAGE: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\*")
+_MOST_PORTS: Final = 64  # each is a descriptor of the host's for every guest
 _DOTTED: Final = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
-_ENDPOINT: Final = re.compile(
-    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})"
-)
 
 
 class SecurityPolicy(Frozen):
@@ -46,8 +45,14 @@ class SecurityPolicy(Frozen):
     """Paths of the host that the guest may read, absolute or with `~`; `"source:target"` shows it at another place."""
     writable: tuple[str, ...] = ()
     """Paths of the host that the guest may read and write, in the same form."""
-    network: tuple[str, ...] = ()
-    """Places that the guest may connect to, as `"host:port"`. Not offered yet: `check` refuses any."""
+    network: tuple[Host, ...] = ()
+    """Places that the guest may connect to, as `"api.example.com:443"`, `"*.example.com"` or a `Host`."""
+    secrets: tuple[Secret, ...] = ()
+    """Values that stay outside: `{"API_KEY": (value, ["api.example.com"])}`. The guest gets a placeholder in its variable
+    `API_KEY`, which becomes the value on the way to those hosts. No text shows the values: not `repr`, `explain`, nor a
+    policy file, which names the hosts only; there the value is that of the host's own variable when the file is read."""
+    secrets_in_body: bool = False
+    """Whether placeholders become values in the bodies of requests too, not in their headers only."""
     environment: tuple[str, ...] = ()
     """Names of variables of the host's environment that the guest gets with their values."""
     subprocesses: bool = False
@@ -66,7 +71,9 @@ class SecurityPolicy(Frozen):
             *,
             readable: Iterable[str | os.PathLike[str]] = ...,
             writable: Iterable[str | os.PathLike[str]] = ...,
-            network: Iterable[str] = ...,
+            network: Iterable[str | Host | Mapping[str, object]] = ...,
+            secrets: Mapping[str, tuple[str, Iterable[str]] | Mapping[str, object]] = ...,
+            secrets_in_body: bool = ...,
             environment: Iterable[str] = ...,
             subprocesses: bool = ...,
             packages: Iterable[str] = ...,
@@ -75,13 +82,29 @@ class SecurityPolicy(Frozen):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        if not isinstance(self.subprocesses, bool):
-            raise PolicyError(f"subprocesses: must be true or false, not a {type(self.subprocesses).__name__}")
+        for name in ("subprocesses", "secrets_in_body"):
+            if not isinstance(getattr(self, name), bool):
+                raise PolicyError(f"{name}: must be true or false, not a {type(getattr(self, name)).__name__}")
         for name, check in _ENTRY_CHECKS.items():
             entries = _texts(name, getattr(self, name))
             for index, entry in enumerate(entries):
                 check(f"{name}[{index}]", entry)
             object.__setattr__(self, name, entries)
+        if self.network != () or self.secrets != ():
+            self._settle_network()
+
+    def _settle_network(self) -> None:
+        from dspex._sandbox.network import hosts_of, secrets_of
+
+        object.__setattr__(self, "network", hosts_of(self.network))
+        object.__setattr__(self, "secrets", secrets_of(self.secrets))
+        rules = self.network_rules()
+        if len(rules.ports()) > _MOST_PORTS:
+            raise PolicyError(f"network: names {len(rules.ports())} ports; a guest has at most {_MOST_PORTS}")
+        for secret in self.secrets:
+            if secret.name in self.environment:
+                place = f"environment[{self.environment.index(secret.name)}]"
+                raise PolicyError(f"{place}: {secret.name} is one of secrets too; the guest would get its value")
 
     @classmethod
     def default(cls) -> SecurityPolicy:
@@ -108,12 +131,14 @@ class SecurityPolicy(Frozen):
         return SecurityPolicy.from_dict({**self.to_fields(), **changes})
 
     def check(self) -> None:
-        """Hold the policy against this host and engine. Raises `PolicyError`: a missing path, network access."""
-        if self.network:
-            raise PolicyError(
-                f"network[0]: {self.network[0]!r}: network access is not offered yet; leave `network` empty"
-            )
+        """Hold the policy against this host. Raises `PolicyError` for a missing path."""
         self.mounts()
+
+    def network_rules(self) -> NetworkRules:
+        """What decides on the network of a guest."""
+        from dspex._sandbox.network import NetworkRules
+
+        return NetworkRules(allowed=self.network, secrets=self.secrets, secrets_in_body=self.secrets_in_body)
 
     def mounts(self) -> tuple[Mount, ...]:
         """What of the host is visible inside, symbolic links of the source resolved, by target. Raises `PolicyError`.
@@ -144,7 +169,8 @@ class SecurityPolicy(Frozen):
             (
                 _sentence(self.readable, "May read of the host: {}.", "May read no file of the host."),
                 _sentence(self.writable, "May write on the host: {}.", "May write no file of the host."),
-                _sentence(self.network, "May connect to: {}.", "May not use the network."),
+                _sentence(tuple(map(_explained, self.network)), "May connect to: {}.", "May not use the network."),
+                *([_explain_secrets(self.secrets, self.secrets_in_body)] if self.secrets else ()),
                 _sentence(self.environment, "Gets from the environment: {}.", "Gets no variable of the environment."),
                 "May start other programs." if self.subprocesses else "May not start other programs.",
                 _explain_packages(self.packages),
@@ -153,9 +179,13 @@ class SecurityPolicy(Frozen):
             )
         )
 
-    def to_dict(self) -> dict[str, bool | list[str]]:
-        """The fields by name, as plain data."""
-        return {name: value if isinstance(value, bool) else list(value) for name, value in self.to_fields().items()}
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as plain data; of secrets the hosts, never the values."""
+        return {
+            **{name: value if isinstance(value, bool) else list(value) for name, value in self.to_fields().items()},
+            "network": [{"host": str(host), "private": True} if host.private else str(host) for host in self.network],
+            "secrets": {secret.name: {"hosts": list(secret.hosts)} for secret in self.secrets},
+        }
 
     @classmethod
     def from_dict(cls, table: Mapping[str, object]) -> SecurityPolicy:
@@ -179,7 +209,7 @@ class SecurityPolicy(Frozen):
 
         return json.dumps(self._tables(limits), indent=2, ensure_ascii=False) + "\n"
 
-    def _tables(self, limits: ResourceLimits | None) -> dict[str, Mapping[str, Any]]:
+    def _tables(self, limits: ResourceLimits | None) -> dict[str, dict[str, Any]]:
         return {"policy": self.to_dict()} | ({"limits": limits.to_dict()} if limits else {})
 
     @classmethod
@@ -296,10 +326,12 @@ def _check_table(name: str, table: object) -> None:
         raise PolicyError(f"{name}: must be a table, not a {type(table).__name__}")
 
 
-def _toml(value: bool | float | list[str]) -> str:
+def _toml(value: object) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml_text, value)) + "]"
-    return str(value).lower()
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
+    return _toml_text(value) if isinstance(value, str) else str(value).lower()
 
 
 def _toml_text(text: str) -> str:
@@ -390,12 +422,6 @@ def _within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + "/")
 
 
-def _check_endpoint(place: str, entry: str) -> None:
-    match = _ENDPOINT.fullmatch(entry)
-    if match is None or not 1 <= int(match["port"]) <= 65_535:
-        raise PolicyError(f"{place}: {entry!r} must be host:port, as 'example.org:443', with a port of 1 to 65535")
-
-
 def _pattern_check(pattern: re.Pattern[str], wanted: str) -> Callable[[str, str], None]:
     def check(place: str, entry: str) -> None:
         if not pattern.fullmatch(entry):
@@ -407,7 +433,6 @@ def _pattern_check(pattern: re.Pattern[str], wanted: str) -> Callable[[str, str]
 _ENTRY_CHECKS: Final[Mapping[str, Callable[[str, str], None]]] = {
     "readable": _check_path,
     "writable": _check_path,
-    "network": _check_endpoint,
     "environment": _pattern_check(_VARIABLE, "the name of a variable: letters, digits and _"),
     "packages": _pattern_check(_PACKAGE, "the name of a package, or '*' for all"),
     "forbidden_modules": _pattern_check(_DOTTED, "a dotted name, as 'os.path'"),
@@ -420,6 +445,16 @@ _ENTRY_CHECKS: Final[Mapping[str, Callable[[str, str], None]]] = {
 
 def _sentence(entries: tuple[str, ...], some: str, none: str) -> str:
     return some.format(", ".join(entries)) if entries else none
+
+
+def _explained(host: Host) -> str:
+    return f"{host} (also in a private network)" if host.private else str(host)
+
+
+def _explain_secrets(held: tuple[Secret, ...], in_body: bool) -> str:
+    placed = "; ".join(f"{secret.name} for {', '.join(secret.hosts)}" for secret in held)
+    where = "the headers and bodies" if in_body else "the headers"
+    return f"Has placeholders that become secrets in {where} of its requests: {placed}."
 
 
 def _explain_packages(packages: tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from dspex.errors import SandboxStartError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dspex._network._service import NetworkHandle
     from dspex._sandbox.limits import ResourceLimits
     from dspex.languages._base import Plan
 
@@ -31,7 +32,7 @@ _ANNOUNCE: Final = struct.Struct("<IQI")
 _BORN: Final = struct.Struct("<IQI")
 _FAILED: Final = struct.Struct("<I")
 _OWN: Final = 5  # descriptors in a hello (`Ends`); a session's guest sends its warden's control socket besides
-_RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * (_OWN + 1))
+_RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * 253)  # the most that the kernel sends; guests with a network send more
 _MAX_MESSAGE: Final = 8192
 _BRIEF: Final = 0.001  # seconds
 _CONTROL: Final = 3  # the control socket's number in the launcher
@@ -99,12 +100,15 @@ class Guest:
         "ended",
         "err",
         "inner",
+        "listeners",
         "lost",
+        "network",
         "out",
         "pidfd",
         "post_mortem",
         "seen",
         "serial",
+        "told",
         "warden",
         "work",
     )
@@ -124,6 +128,9 @@ class Guest:
         )  # when the working directory last changed, if it was empty then and nothing can have been missed
         self.directory = ""  # of the host's, where it works at level landlock
         self.warden: Warden | None = None  # of a session's first guest, until its tree takes it
+        self.listeners: list[int] = []  # in its network, until somebody serves them
+        self.network: NetworkHandle | None = None  # who does
+        self.told = 0  # how many attempts in its network results have told of
         self.inner = Warden.FIRST  # its number in a session's PID namespace
         self.post_mortem: Callable[[float], Ended | None] | None = None  # where the zygote would not know how it ended
         self._peak = 0
@@ -171,9 +178,16 @@ class Guest:
         self.channel.close()
         if self.warden is not None:
             self.warden.close()
-        for descriptor in (pidfd, self.out, self.err, self.work, self._status):
+        for descriptor in (pidfd, self.out, self.err, self.work, self._status, *self.listeners):
             if descriptor >= 0:
                 os.close(descriptor)
+        if self.network is not None:
+            self.network.close()
+
+    def abandon(self) -> None:
+        """`close` in a forked child, where what serves networks looks after itself."""
+        self.network = None
+        self.close()
 
     def output(self, descriptor: int, limit: int) -> tuple[bytes, bool]:
         """What was printed into `self.out` or `self.err` so far, at most `limit` bytes, and whether there was more.
@@ -271,6 +285,8 @@ class Warden:
         """`hang_up`, and let go of the socket."""
         self._control.close()
 
+    abandon = close
+
 
 def _branch(announcement: int, inner: int, place: int, descriptors: list[int]) -> Branch | Uncopied:
     if len(descriptors) == 2:
@@ -341,7 +357,7 @@ class Zygote:
             return Gone()
         match data[:1]:
             case b"H":
-                return _born(_SERIAL.unpack_from(data, 1)[0], ancillary)
+                return _born(_SERIAL.unpack_from(data, 1)[0], received(ancillary), *data[-2:])
             case b"X":
                 return Ended(*_EXIT.unpack_from(data, 1))
             case b"E":
@@ -372,15 +388,13 @@ class Zygote:
         self._launcher.abandon()
 
 
-def _born(serial: int, ancillary: list[tuple[int, int, bytes]]) -> Guest | Stillborn:
+def _born(serial: int, descriptors: list[int], wardens: int, listeners: int) -> Guest | Stillborn:
     """The guest that said hello; the kernel drops descriptors for which this process has no room."""
-    descriptors = received(ancillary)
-    if len(descriptors) == _OWN:
-        return Guest(serial, Ends(*descriptors))
-    if len(descriptors) == _OWN + 1:
-        *own, control = descriptors
-        guest = Guest(serial, Ends(*own))
-        guest.warden = Warden(control)
+    if len(descriptors) == _OWN + wardens + listeners:
+        guest = Guest(serial, Ends(*descriptors[:_OWN]))
+        if wardens:
+            guest.warden = Warden(descriptors[_OWN])
+        guest.listeners = descriptors[_OWN + wardens :]
         return guest
     for descriptor in descriptors:
         os.close(descriptor)
@@ -450,6 +464,7 @@ def charter(
     without: frozenset[str],
     subprocesses: bool,
     directory: str,
+    ports: tuple[int, ...] = (),
 ) -> dict[str, object]:
     """The first message to a zygote: everything that it must know, as plain data."""
     return {
@@ -457,6 +472,7 @@ def charter(
         "without": sorted(without),
         "mounts": [list(mount) for mount in plan.tree.mounts],
         "links": [list(link) for link in plan.tree.links],
+        "files": [list(file) for file in plan.tree.files],
         "readable": plan.readable,
         "writable": plan.writable,
         "environment": plan.environment,
@@ -467,6 +483,7 @@ def charter(
         "subprocesses": subprocesses,
         "branches": limits.branches if can_branch(level, without, subprocesses) else 0,
         "directory": directory,
+        "ports": list(ports),
         "limits": {
             "heap": _heap(limits),
             "cpu": int(limits.cpu + 0.999),

@@ -20,6 +20,12 @@ _FILES: Final = {
     "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
+# Names are asked of the host, by TCP: guests have no datagrams, over which those that share a network could meet.
+RESOLVING: Final = (
+    ("/etc/resolv.conf", "nameserver 127.0.0.1\noptions use-vc\n"),
+    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+)
+CERTIFICATES: Final = "/kernel/certificates.pem"  # that the host trusts, shown to guests that have a network
 _STAGES: Final = ("/mnt", "/media", "/srv", "/opt", "/var", "/run", "/home", "/tmp", "/boot", "/sys")
 
 
@@ -32,10 +38,11 @@ class Mount(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """All that a root file system is made of: binds, and symbolic links as (path, where it points)."""
+    """All that a root file system is made of: binds, symbolic links as (path, where it points), files as (path, text)."""
 
     mounts: tuple[Mount, ...]
     links: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
 
 def stage(tree: Tree) -> str:
@@ -52,7 +59,7 @@ def assemble(tree: Tree, at: str) -> None:
     mounts.tmpfs(at, size=1 << 20, inodes=4096)
     for path in ("/kernel/proc", "/run/sandbox", "/etc", "/dev"):
         os.makedirs(at + path, exist_ok=True)
-    for path, text in _FILES.items():
+    for path, text in {**_FILES, **dict(tree.files)}.items():
         _write(at + path, text)
     for name in DEVICES:
         _write(f"{at}/dev/{name}", "")

@@ -18,7 +18,7 @@ Messages, host to zygote: `F` + serial (fork a guest), `S` + serial (fork a ward
 (how did this guest end?). Zygote to host: `R` (ready), `N` + text (the kernel refuses these walls), `P` + text (a preload
 failed), `X` + serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave, or was asked about),
 `E` + serial + text (a guest could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code;
-a session's guest sends its warden's control socket too.
+a session's guest sends its warden's control socket too, a guest with a network its listeners; two bytes tell how many of each.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ def _build(charter: dict[str, Any], *, outside: bool) -> None:
         mounts.tmpfs("/run", size=1 << 20)
         os.mkdir(SANDBOX_ROOT)
         return
-    tree = rootfs.Tree(tuple(rootfs.Mount(*m) for m in charter["mounts"]), tuple(charter["links"]))
+    placed = tuple(rootfs.Mount(*m) for m in charter["mounts"])
+    tree = rootfs.Tree(placed, tuple(charter["links"]), tuple(charter["files"]))
     at = rootfs.stage(tree)
     rootfs.assemble(tree, at)
     if not outside and "pid" not in charter["without"]:
@@ -228,6 +229,7 @@ class Zygote:
         self._session_walls = self._walls
         if charter["branches"]:
             self._session_walls = self._plan_walls(branches=charter["branches"])
+        self._listeners: list[_socket.socket] = []  # of the guest that this process becomes
         self._guest.prepare(charter["profile"])
         self._guest.reseed()
         # What there is now stays for good: a collection in a guest must not touch, and so copy, the pages it lies on.
@@ -289,9 +291,11 @@ class Zygote:
             only_own_pid=self._level == "landlock",
             metadata=self._level == "namespaces",
             branching=branches > 0,
+            sockets=bool(charter["ports"]),
         )
         return Walls(
             branches=branches,
+            ports=tuple(charter["ports"]),
             level=self._level,
             without=frozenset(charter["without"]),
             heap=limits["heap"] + _address_space(),
@@ -307,7 +311,8 @@ class Zygote:
     def _file_rules(self) -> FileRules:
         if "landlock" in self._charter["without"]:
             return FileRules(None)
-        return FileRules.plan(self._level, self._charter["readable"], self._charter["writable"])
+        charter = self._charter
+        return FileRules.plan(self._level, charter["readable"], charter["writable"], tuple(charter["ports"]))
 
     def _obey(self) -> None:
         try:
@@ -405,10 +410,20 @@ class Zygote:
             directory = f"{self._charter['directory']}/{serial}"
             os.mkdir(directory, 0o700)
         equipment = Equipment(self._charter["limits"]["output"])
-        birth = Birth(self._walls, directory, equipment.kept, lambda: equipment.hand_over(self._control, serial))
+        birth = Birth(
+            self._walls,
+            directory,
+            equipment.kept,
+            lambda: equipment.hand_over(self._control, serial, self._listeners),
+            network=self._network(),
+        )
         confine(birth)
-        self._control.detach()
+        for closed in (self._control, *self._listeners):
+            closed.detach()
         return equipment.own_channel()
+
+    def _network(self) -> Callable[[list[_socket.socket]], None] | None:
+        return self._listeners.extend if self._walls.ports else None
 
     # --- In a session's warden, and its guest ---------------------------------------------------------------------------
 
@@ -416,7 +431,7 @@ class Zygote:
         """Take the namespaces, fork the guest, and watch over it."""
         walls = self._session_walls
         try:
-            confine(Birth(walls, SANDBOX_ROOT, (), lambda: None), WARDEN_STEPS)
+            confine(Birth(walls, SANDBOX_ROOT, (), lambda: None, network=self._network()), WARDEN_STEPS)
             ours, hosts = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
             leash, guests_end = _socket.socketpair()
             pid = os.fork()
@@ -438,12 +453,12 @@ class Zygote:
                 self._session_walls,
                 SANDBOX_ROOT,
                 equipment.kept,
-                lambda: equipment.hand_over(self._control, serial),
+                lambda: equipment.hand_over(self._control, serial, self._listeners),
                 lambda listener: _hand(leash, listener),
             ),
             SESSION_STEPS,
         )
-        for closed in (self._control, warden, leash):
+        for closed in (self._control, warden, leash, *self._listeners):
             closed.detach()
         return equipment.own_channel()
 
@@ -465,13 +480,15 @@ class Equipment:
         """What the guest keeps open of all that it inherited."""
         return 0, 1, 2, self._channel.fileno()
 
-    def hand_over(self, control: _socket.socket, serial: int) -> None:
+    def hand_over(self, control: _socket.socket, serial: int, listeners: list[_socket.socket]) -> None:
         """The hello: everything that the host needs, in one message."""
         pidfd = processes.open_pidfd(os.getpid())
         work = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        descriptors = (self._theirs.fileno(), pidfd, *self._files, work, *(other.fileno() for other in self._more))
+        more = (other.fileno() for other in (*self._more, *listeners))
+        descriptors = (self._theirs.fileno(), pidfd, *self._files, work, *more)
         rights = struct.pack(f"{len(descriptors)}i", *descriptors)
-        control.sendmsg([b"H" + SERIAL.pack(serial)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+        hello = b"H" + SERIAL.pack(serial) + bytes((len(self._more), len(listeners)))
+        control.sendmsg([hello], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
     def own_channel(self) -> int:
         """The guest's end, when all else has been closed by number."""

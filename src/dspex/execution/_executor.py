@@ -67,6 +67,10 @@ class CodeExecutor:
         self.max_concurrency = _count("max_concurrency", max_concurrency, len(os.sched_getaffinity(0)))
         self.queue = _count("queue", queue, queue)
         self.policy.check()
+        if self.policy.network:
+            from dspex.execution import _networking
+
+            _networking.check(self.policy, self.limits, self.isolation)
         self._closed = False
         self._lock = threading.Lock()
         self._pool: Pool | None = None

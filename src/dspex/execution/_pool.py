@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dspex._sandbox.limits import ResourceLimits
+    from dspex._sandbox.network import NetworkRules
     from dspex._sandbox.policy import SecurityPolicy
     from dspex._sandbox.process import Guest, Warden, Zygote
     from dspex.execution._isolation import Isolation
@@ -44,6 +45,7 @@ _TRIES: Final = 4  # starts in a row that may fail before callers are told
 _LAST_BREATH: Final = 1.0  # seconds that processes which were killed may take to be gone
 _NOBODY: Final = 65534
 _MAX_LANES: Final = 8
+_NAMES: Final = 53  # the port where a guest's names are answered
 
 
 class Sessions(Lane):
@@ -111,6 +113,7 @@ class Pool:
         self.report = isolation.report(self._level)  # the walls in force, as every result tells them
         self._ahead = max(2, 2 * places)
         self._line = Line(places, queue)
+        self._rules = policy.network_rules() if policy.network else None
         self._lock = threading.Lock()
         self._deaths = threading.Condition(self._lock)
         self._lanes: dict[tuple[str, ...], Staffed] = {}
@@ -258,9 +261,9 @@ class Pool:
             if lane.zygote is not None:
                 lane.zygote.abandon()
             for guest in lane.alive.values():
-                guest.close()
+                guest.abandon()
         for held in self.held:
-            held.close()
+            held.abandon()
         self._waker.close()
         self._alarm.close()
 
@@ -358,7 +361,22 @@ class Pool:
             return
         for lane in self._lanes.copy().values():
             if lane.zygote is not None and lane.zygote.fileno() == descriptor:
-                self._act(lane, lane.zygote.receive())
+                message = lane.zygote.receive()
+                if self._rules is not None and isinstance(message, process.Guest):
+                    message = self._connected(message, self._rules)
+                self._act(lane, message)
+
+    def _connected(self, guest: Guest, rules: NetworkRules) -> Guest | process.Stillborn:
+        """A guest whose network is served, and that has been told what it needs for it."""
+        from dspex.execution._networking import connect
+
+        try:
+            connect(guest, rules)
+        except Exception as error:  # nobody may wait for a guest that will not come
+            guest.kill()
+            guest.close()
+            return process.Stillborn(guest.serial, f"its network is not served: {error}")
+        return guest
 
     def _act(self, lane: Staffed, message: object) -> None:
         served: list[Caller] = []
@@ -423,12 +441,14 @@ class Pool:
 
     def _refused(self, lane: Staffed, reason: str) -> list[Caller]:
         self._clear(lane)
-        if self._level == "namespaces" and self._isolation.level is None and landlock.abi() > 0:
+        weaker = self._isolation.level is None and self._rules is None  # without namespaces nobody has a network
+        if self._level == "namespaces" and weaker and landlock.abi() > 0:
             self._level = "landlock"  # the next lower level at or above the minimum; every result says so
             self.report = self._isolation.report(self._level)
             return []
         lane.failures = _TRIES
-        return self._failed(lane, _refusal(self._level, reason))
+        wanted = f"{self._level!r}" + (", which a network takes" if self._rules is not None else "")
+        return self._failed(lane, _refusal(wanted, reason))
 
     def _lost(self, lane: Staffed) -> list[Caller]:
         self._clear(lane)
@@ -472,6 +492,7 @@ class Pool:
                 without=self._isolation.without,
                 subprocesses=self._policy.subprocesses and self._level == "namespaces",
                 directory=lane.directory,
+                ports=(_NAMES, *self._rules.ports()) if self._rules is not None else (),
             )
             lane.zygote = process.Zygote.start(charter, plan.argv)
             lane.started_at = time.monotonic()
@@ -546,13 +567,13 @@ def _remove(directory: str) -> None:
             time.sleep(0.005)
 
 
-def _refusal(level: str, reason: str) -> IsolationError:
+def _refusal(wanted: str, reason: str) -> IsolationError:
     from dspex._kernel.probe import probe
 
     findings = [finding for finding in probe().findings() if not finding.ok]
     missing = tuple(finding.name for finding in findings)
     mend = tuple(finding.mend for finding in findings if finding.mend)
-    text = f"this host cannot enforce isolation {level!r}: {reason}"
+    text = f"this host cannot enforce isolation {wanted}: {reason}"
     if mend:
         text += "; to mend it: " + "; ".join(mend)
     return IsolationError(text + " (`dspex doctor` shows all)", missing=missing, mend=mend)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
+    from dspex._network._log import Attempt
     from dspex.execution._displays import Display
     from dspex.execution._files import ResultFile
     from dspex.execution._tools import ToolReturn
@@ -75,6 +76,8 @@ class ExecutionResult:
         "error",
         "files",
         "isolation",
+        "network",
+        "network_count",
         "stderr",
         "stdout",
         "tool_call_count",
@@ -97,6 +100,10 @@ class ExecutionResult:
     displays: tuple[Display, ...]  # what was shown, in order
     tool_calls: tuple[ToolReturn, ...]  # as they ended, the first thousand; arguments up to a megabyte
     tool_call_count: int  # all of them
+    network: tuple[
+        Attempt, ...
+    ]  # what was tried on the network since the last result, the latest thousand (docs/network.md)
+    network_count: int  # all of them
 
     def __init__(
         self,
@@ -113,6 +120,8 @@ class ExecutionResult:
         displays: tuple[Display, ...] = (),
         tool_calls: tuple[ToolReturn, ...] = (),
         tool_call_count: int = 0,
+        network: tuple[Attempt, ...] = (),
+        network_count: int = 0,
     ) -> None:
         self.value = value
         self.value_repr = value_repr
@@ -126,6 +135,8 @@ class ExecutionResult:
         self.displays = displays
         self.tool_calls = tool_calls
         self.tool_call_count = tool_call_count
+        self.network = network
+        self.network_count = network_count
 
     @property
     def ok(self) -> bool:
@@ -177,6 +188,7 @@ class ExecutionResult:
             "files": {name: file.size for name, file in self.files.items()},
             "displays": [sorted(shown.data) for shown in self.displays],
             "tool_calls": [{**call._asdict(), "ok": call.ok} for call in self.tool_calls],
+            "network": [attempt.to_dict() for attempt in self.network],
         }
 
     def __repr__(self) -> str:

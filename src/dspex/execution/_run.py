@@ -25,6 +25,7 @@ from dspex.execution._result import ExecutionResult, Failure, IsolationReport, U
 if TYPE_CHECKING:
     import asyncio
 
+    from dspex._network._log import Attempt
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest
     from dspex.execution._calls import Calls
@@ -217,6 +218,7 @@ class Run:
                 "output_limit", "OutputLimit", f"the program wrote more than {limit:,} bytes to {stream}", line
             )
         calls = self.exchange.calls
+        attempts, unlisted = _tried(self.guest)
         return ExecutionResult(
             value=reply.value if failure is None else None,
             value_repr=reply.value_repr,
@@ -230,6 +232,8 @@ class Run:
             displays=tuple(self.exchange.displays.seen) if self.exchange.displays is not None else (),
             tool_calls=tuple(calls.records) if calls is not None else (),
             tool_call_count=calls.count if calls is not None else 0,
+            network=attempts,
+            network_count=len(attempts) + unlisted,
         )
 
     def _cause(self, ended: Ended | None) -> Failure:
@@ -258,6 +262,14 @@ class Run:
             return Failure("policy", "SystemCall", "the program made a system call of a foreign architecture")
         name = _name_of(number)
         return Failure("killed", name, f"the program's process ended by {_CRASHES.get(number, f'signal {name}')}")
+
+
+def _tried(guest: Guest) -> tuple[tuple[Attempt, ...], int]:
+    """What was tried in the guest's network since its last result, and how many attempts more."""
+    if guest.network is None:
+        return (), 0
+    log, guest.told = guest.network.log_since(guest.told)
+    return log.attempts, log.dropped
 
 
 def _name_of(number: int) -> str:

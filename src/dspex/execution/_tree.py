@@ -176,6 +176,8 @@ class Tree:
             if self._closed:
                 raise ClosedError("the session ended while it was copied")
             for copy in copies:
+                if parent.network is not None:
+                    copy.network, copy.told = parent.network.share(), parent.network.count
                 self._held.add(copy)
                 self._alive[copy.inner] = copy
                 self._told[copy.inner] = (parent.inner, name)

@@ -9,7 +9,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Final
 
-from dspex._sandbox.rootfs import DEVICES, Mount, Tree
+from dspex._sandbox.rootfs import CERTIFICATES, DEVICES, RESOLVING, Mount, Tree
 from dspex.errors import PolicyError
 from dspex.languages._base import Plan
 
@@ -44,6 +44,8 @@ _ENVIRONMENT: Final = {
     "POLARS_MAX_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
 }
+# Where clients look for certificates to trust: OpenSSL (and so urllib and httpx), requests, curl.
+_TRUSTING: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Say which kernels OpenBLAS may use on this processor: a matter of right results, not of taste.
 _HARDWARE: Final = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
@@ -58,7 +60,9 @@ class Python:
         stdlib = os.path.dirname(os.path.abspath(os.__file__))
         packages = _Packages(policy.packages)
         binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *_policy_mounts(policy, level)]
-        tree = Tree((*binds, *_hidden(binds, stdlib, packages.whole)), _links(policy.subprocesses))
+        binds += [Mount(_certificates(), CERTIFICATES)] if policy.network else []
+        files = RESOLVING if policy.network else ()
+        tree = Tree((*binds, *_hidden(binds, stdlib, packages.whole)), _links(policy.subprocesses), files)
         readable = [m.source if level == "landlock" else m.target for m in tree.mounts if m.source]
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
         writable = ["/dev/null", "/dev/zero", "/dev/full", *(m.target for m in binds if m.writable)]
@@ -75,6 +79,7 @@ class Python:
                 "value": limits.value,
                 "forbidden_modules": list(policy.forbidden_modules),
                 "forbidden_calls": list(policy.forbidden_calls),
+                "network": list(map(str, policy.network)),
             },
         )
 
@@ -143,7 +148,20 @@ def _lay_out(buffers: list[memoryview]) -> tuple[list[tuple[int, int]], list[mem
 
 def _environment(policy: SecurityPolicy) -> dict[str, str]:
     hardware = {name: os.environ[name] for name in _HARDWARE if name in os.environ}
-    return _ENVIRONMENT | hardware | policy.handed_environment()
+    trusting = dict.fromkeys(_TRUSTING, CERTIFICATES) if policy.network else {}
+    return _ENVIRONMENT | trusting | hardware | policy.handed_environment()
+
+
+def _certificates() -> str:
+    """The file with the certificates that this host trusts."""
+    import ssl
+
+    found = ssl.get_default_verify_paths().cafile or ""
+    if not found:
+        import certifi
+
+        found = certifi.where()
+    return os.path.realpath(found)
 
 
 def _interpreter(stdlib: str, subprocesses: bool) -> list[Mount]:

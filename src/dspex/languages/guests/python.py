@@ -39,6 +39,7 @@ from . import (
     python_displays,
     python_dump,
     python_interrupts,
+    python_network,
     python_tools,
     python_values,
 )
@@ -77,6 +78,8 @@ def prepare(profile: dict[str, Any]) -> None:
     global _guest
     ours, theirs = _socket.socketpair()
     _guest = Guest(profile)
+    if profile["network"]:
+        python_network.prepare()
     _guest.open(theirs)
     for code in ("x = 1\nx + 1", "1 / 0"):
         envelope = marshal.dumps((code, [], {}, None, 60.0, [], ()))
@@ -151,6 +154,7 @@ class Guest:
         self._limit: int = profile["value"]
         self._modules = frozenset(profile["forbidden_modules"])
         self._calls = frozenset(profile["forbidden_calls"])
+        self._reached: list[str] = profile["network"]
         sys.setrecursionlimit(1000)
         python_interrupts.install()
         builtins.help = _sitebuiltins._Helper()  # which `site` would have made
@@ -206,7 +210,7 @@ class Guest:
         except BaseException as error:
             if _is(error, MemoryError):
                 _BALLAST.clear()
-            envelope["error"] = _explain(_meant(error))
+            envelope["error"] = _explain(_meant(error), self._reached)
         if self._tools is not None:
             self._tools.end()
         self._screen.end()
@@ -438,6 +442,8 @@ def _tune(settings: dict[str, Any]) -> None:
     """What the host sets between two programs, or before one that stood still goes on."""
     if "seed" in settings:
         python_branches.seeded(settings["seed"])
+    if "authority" in settings:
+        python_network.connect(settings["placeholders"], settings["authority"])
     if "seconds" in settings and python_interrupts.running:
         _signal.setitimer(_signal.ITIMER_REAL, settings["seconds"])
 
@@ -477,7 +483,7 @@ def _plain(kind: str, name: str, message: str, line: int | None = None, trace: s
     return {"kind": kind, "type": name, "message": message, "line": line, "traceback": trace}
 
 
-def _explain(error: BaseException) -> dict[str, Any]:
+def _explain(error: BaseException, reached: list[str]) -> dict[str, Any]:
     try:
         if _is(error, _Forbidden):
             violation = error.args[0]
@@ -486,7 +492,11 @@ def _explain(error: BaseException) -> dict[str, Any]:
         if _is(error, SyntaxError) and _is_own_syntax(error):
             trace = "".join(traceback.format_exception_only(error))
             return _plain("syntax", type(error).__name__, error.msg or str(error), error.lineno, trace)
-        return _plain(_kind(error), name, _message(error), _line(error), _trace(error))
+        message = _message(error)
+        if hint := python_network.hint(error, reached):
+            BaseException.add_note(error, hint)
+            message += f"; {hint}"
+        return _plain(_kind(error), name, message, _line(error), _trace(error))
     except BaseException as failure:
         reason = f"the error could not be described: {python_values.type_name(failure)}"
         return _plain("runtime", python_values.type_name(error), reason)

@@ -10,13 +10,15 @@ A copy is its warden's child, not its parent's, for the warden is who tells how 
 made here, between the same steps of the interpreter's (PyOS_BeforeFork and so on), and, as the C library does, with the place where
 the thread's number is kept. A process with threads is copied by `os.fork`, which knows of the locks that they may hold.
 
-What does not follow: threads (a copy has the one that forked), and what was shared between processes before: pipes, socket
+What does not follow: threads (a copy has the one that forked), connections over the network (a copy finds them ended, or two
+processes would speak on one), and what was shared between processes before: pipes, socket
 pairs and shared mappings (`mmap.mmap(-1, n)`) made before a copy are common to it and its parent.
 """
 
 from __future__ import annotations
 
 import _signal
+import _socket
 import ctypes
 import fcntl
 import gc
@@ -149,17 +151,29 @@ def _open_files(but: list[int]) -> list[tuple[int, str]]:
             path = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue
-        if path.startswith(_HOME):
+        if path.startswith(_HOME) or (path.startswith("socket:") and _is_connection(int(name))):
             found.append((int(name), path))
     return found
 
 
+def _is_connection(descriptor: int) -> bool:
+    found = _socket.socket(fileno=descriptor)
+    family = found.family
+    found.detach()
+    return family in (_socket.AF_INET, _socket.AF_INET6)
+
+
 def _follow(descriptor: int, path: str) -> None:
-    """Let `descriptor` stand for this view's own file, at the same place in it."""
+    """Let `descriptor` stand for this view's own file, at the same place in it; for a connection, one that has ended."""
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     inheritable = os.get_inheritable(descriptor)
-    deleted = path.endswith(" (deleted)")
-    own = _nameless(descriptor) if deleted else os.open(path, flags & _KEPT | os.O_NOFOLLOW)
+    if path.startswith("socket:"):
+        own = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).detach()
+        fcntl.fcntl(own, fcntl.F_SETFL, flags)
+    elif path.endswith(" (deleted)"):
+        own = _nameless(descriptor)
+    else:
+        own = os.open(path, flags & _KEPT | os.O_NOFOLLOW)
     if not flags & os.O_PATH and stat.S_ISREG(os.fstat(own).st_mode):
         os.lseek(own, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
     os.dup2(own, descriptor, inheritable)

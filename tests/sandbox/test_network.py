@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex._network._rules import Host, NetworkRules, Secret
+from dspex._sandbox.network import Host, NetworkRules, Secret
 from dspex.errors import PolicyError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex._network._addresses import is_own, refusal
+from dspex._sandbox.addresses import is_own, refusal
 
 NEVER = [
     "0.0.0.0",

@@ -7,17 +7,16 @@ Imported with the policy, so it imports little.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from dspex._sandbox.frozen import Frozen
 from dspex.errors import PolicyError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 WEB_PORTS: Final = (443, 80)
+_IN_A_FILE: Final = "{ hosts = ['api.example.com'] }"
 SHORTEST_SECRET: Final = 8  # a shorter value would be found, and masked, in answers that do not hold it
 LONGEST_SECRET: Final = 8192
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -45,7 +44,7 @@ class Host(Frozen):
 
     def __post_init__(self) -> None:
         if self.is_address:
-            from dspex._network._addresses import refusal
+            from dspex._sandbox.addresses import refusal
 
             reason = refusal(self.name, private=self.private)
             if reason:
@@ -112,9 +111,7 @@ class NetworkRules(Frozen):
         secrets_in_body: bool = False,
     ) -> NetworkRules:
         """Rules from what a policy holds. Raises `PolicyError`, which names the field and the entry."""
-        allowed = tuple(_host(f"network[{index}]", entry) for index, entry in enumerate(network))
-        held = tuple(_secret(name, given) for name, given in (secrets or {}).items())
-        return cls(allowed=allowed, secrets=held, secrets_in_body=secrets_in_body)
+        return cls(allowed=hosts_of(network), secrets=secrets_of(secrets or {}), secrets_in_body=secrets_in_body)
 
     def __post_init__(self) -> None:
         for secret in self.secrets:
@@ -136,6 +133,11 @@ class NetworkRules(Frozen):
     def refusal(self, name: str, port: int | None = None) -> str:
         """Why `name` may not be reached, in words that say what to add."""
         wanted = f"[{name}]" if ":" in name else name
+        if normal_address(name):
+            from dspex._sandbox.addresses import refusal
+
+            if never := refusal(name, private=True):
+                return f"{never}, whatever SecurityPolicy(network=[...]) names"
         at = "" if port is None else f":{port}"
         add = f'"{wanted}:{port or 443}"'
         return f"{wanted}{at} is not in the policy's network; to allow it add {add} to SecurityPolicy(network=[...])"
@@ -219,20 +221,51 @@ def _normal(entry: str, name: str) -> str:
         raise PolicyError(f"{entry!r:.80} {error}") from None
 
 
-def _host(place: str, entry: str | Host) -> Host:
+def hosts_of(given: object) -> tuple[Host, ...]:
+    """The entries of a policy's network; those of a set in order, so that equal policies are equal. Raises `PolicyError`."""
+    if isinstance(given, (str, bytes, Host)):
+        raise PolicyError(f"network: must be a list; for a single entry write [{given!r:.80}]")
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise PolicyError(f"network: must be a list of hosts, not a {type(given).__name__}")
+    found = tuple(_host(f"network[{index}]", entry) for index, entry in enumerate(given))
+    return tuple(sorted(found, key=repr)) if isinstance(given, (set, frozenset)) else found
+
+
+def _host(place: str, entry: object) -> Host:
     if isinstance(entry, Host):
         return entry
     try:
-        return Host(entry)
+        if isinstance(entry, Mapping):  # as a policy file has it
+            if unknown := set(entry) - {"host", "private"}:
+                raise PolicyError(f"has no such field: {sorted(map(str, unknown))[0]:.80}; there are host, private")
+            return Host(entry.get("host"), private=entry.get("private", False))  # type: ignore[arg-type]  # it checks
+        return Host(entry)  # type: ignore[arg-type]  # likewise
     except PolicyError as error:
         raise PolicyError(f"{place}: {error}") from None
 
 
-def _secret(name: str, given: object) -> Secret:
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise PolicyError(f"secrets[{name!r:.80}]: must be (value, [hosts])")
-    value, hosts = given
-    return Secret(name=name, value=value, hosts=hosts)
+def secrets_of(given: object) -> tuple[Secret, ...]:
+    """The secrets of a policy. Raises `PolicyError`, which names the secret and never shows its value."""
+    if isinstance(given, tuple) and all(isinstance(secret, Secret) for secret in given):
+        return given
+    if not isinstance(given, Mapping):
+        raise PolicyError(f"secrets: must be {{name: (value, [hosts])}}, not a {type(given).__name__}")
+    return tuple(_secret(name, entry) for name, entry in given.items())
+
+
+def _secret(name: Any, entry: object) -> Secret:
+    """No message shows what may be the value."""
+    place = f"secrets[{name!r:.80}]"
+    if isinstance(entry, Mapping):  # as a policy file has it: the value is in the environment of this process
+        if set(entry) != {"hosts"}:
+            raise PolicyError(f"{place}: in a policy file a secret has its hosts and nothing else, as {_IN_A_FILE}")
+        value = os.environ.get(name) if isinstance(name, str) else None
+        if value is None:
+            raise PolicyError(f"{place}: a policy file holds no value; set the variable {name!s:.80} of this process")
+        return Secret(name=name, value=value, hosts=entry["hosts"])
+    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+        raise PolicyError(f"{place}: must be (value, [hosts])")
+    return Secret(name=name, value=entry[0], hosts=entry[1])
 
 
 def _check_value(place: str, value: object) -> None:

@@ -1,0 +1,74 @@
+"""The network as a program meets it: whose certificates it trusts, and what an error of it is told with. Runs inside.
+
+No wall: those are a network namespace whose every address leads to the host, and the filter of system calls.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import sys
+from typing import Any, Final
+
+_SHOWN: Final = "/kernel/certificates.pem"  # what the host trusts
+_OWN: Final = "/run/sandbox/certificates.pem"  # that, and the authority of this guest
+_AWAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_MOST_CAUSES: Final = 20
+
+
+def prepare() -> None:
+    """In the zygote of guests that have a network: asyncio is to send as it did before it knew of sendmsg, which is refused."""
+    import asyncio.selector_events
+
+    vars(asyncio.selector_events)["_HAS_SENDMSG"] = False
+
+
+def connect(placeholders: dict[str, str], authority: str) -> None:
+    """Have what stands for secrets in the environment, and trust whoever serves the hosts of these secrets."""
+    os.environ.update(placeholders)
+    with open(_SHOWN, encoding="utf-8", errors="replace") as shown:
+        trusted = shown.read()
+    with open(_OWN, "w", encoding="utf-8") as own:
+        own.write(authority + trusted)
+    for name, value in list(os.environ.items()):
+        if value == _SHOWN:
+            os.environ[name] = _OWN
+
+
+def hint(error: BaseException, allowed: list[str]) -> str:
+    """What the policy allows, for an error that has to do with the network; else nothing."""
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            return ""
+        if _is_of_the_network(cause):
+            rest = "else" if allowed else "name what it may, as network=['api.example.com:443']"
+            return f"SecurityPolicy(network={allowed}) lets this program reach nothing{' ' if allowed else '; '}{rest}"
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    kind = type(error)
+    if issubclass(kind, (_socket.gaierror, _socket.herror, ConnectionError, *_of_tls())):
+        return True
+    if not issubclass(kind, OSError):
+        return "Forbidden by SecurityPolicy" in str(error)  # the answer of the host's proxy
+    number = error.errno  # type: ignore[attr-defined]  # it is an OSError
+    if number in _AWAY or number == errno.ETIMEDOUT:
+        return True
+    if error.filename is not None:  # type: ignore[attr-defined]  # likewise
+        return "Forbidden by SecurityPolicy" in str(error)
+    return number == errno.EACCES or (number == errno.EPERM and _was_raised_by_sockets(error))
+
+
+def _of_tls() -> tuple[Any, ...]:
+    return (sys.modules["ssl"].SSLError,) if "ssl" in sys.modules else ()
+
+
+def _was_raised_by_sockets(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "socket"
