@@ -166,3 +166,27 @@ def test_an_integer_of_many_digits_is_no_crash():
     done = dspex("run", "-c", "10**5000")
     assert done.returncode == 0
     assert done.stdout.startswith("<int: it cannot be shown")
+
+
+def test_what_is_shown_is_saved(tmp_path):
+    """`--save-displays` makes the directory and keeps each display in its best form, in order."""
+    code = (
+        "class Page:\n    def _repr_html_(self): return '<b>bold</b>'\n    def __repr__(self): return 'bold'\n"
+        "class Dot:\n    def _repr_png_(self): return bytes.fromhex('89504e470d0a1a0a')\n"
+        "display(Page())\ndisplay(Dot())\ndisplay('plain')"
+    )
+    place = tmp_path / "new" / "shown"
+    done = dspex("run", "-c", code, "--save-displays", place)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in place.iterdir()) == ["001.html", "002.png", "003.txt"]
+    assert (place / "001.html").read_text() == "<b>bold</b>"
+    assert (place / "002.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_place_where_nothing_can_be_saved_is_named(tmp_path):
+    """With the system's own word, and the engine's exit status."""
+    (tmp_path / "file").write_text("in the way")
+    done = dspex("run", "-c", "display('x')", "--save-displays", tmp_path / "file")
+    assert done.returncode == 2
+    assert "--save-displays" in done.stderr
+    assert str(tmp_path / "file") in done.stderr

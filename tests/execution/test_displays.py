@@ -193,3 +193,17 @@ display(pd.DataFrame({"a": [1]}))""")
     assert json.loads(chart.data["application/vnd.plotly.v1+json"])["data"]
     assert "<table" in table.data["text/html"]
     assert "a" in table.data["text/plain"]
+
+
+def test_a_display_of_a_gigabyte_costs_the_host_nothing():
+    """The guest does not send it, and a note stands in its place."""
+    import resource
+
+    code = "class Page:\n    def _repr_html_(self): return 'x' * (1 << 30)\ndisplay(Page())\n'shown'"
+    with CodeExecutor(limits=ResourceLimits(memory="6GiB", wall=60, cpu=60)) as executor:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        result = executor.execute(code)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert result.value == "shown", result
+    assert "text/html" not in result.displays[0].data
+    assert after - before < 50_000  # kilobytes

@@ -10,7 +10,7 @@ import zoneinfo
 
 import pytest
 
-from dspex import CodeExecutor, SecurityPolicy
+from dspex import CodeExecutor, ResourceLimits, SecurityPolicy
 
 VALUES = {
     "none": None,
@@ -180,3 +180,13 @@ def test_arrays_the_guest_keeps_mapped_are_safe(scientific):
     """An array that came from a loan can be changed by the host's own code or is read-only, and stays as it was."""
     found = scientific.execute("import numpy\nnumpy.arange(200_000)").unwrap()
     assert int(found.sum()) == 199_999 * 100_000
+
+
+def test_an_array_larger_than_the_disk_comes_back_whole():
+    """The limit of files does not bound what crosses in memory files."""
+    numpy = pytest.importorskip("numpy")
+    limits = ResourceLimits(disk=1 << 20, value="64MiB")
+    with CodeExecutor(policy=SecurityPolicy(packages=("numpy",)), limits=limits) as executor:
+        array = numpy.arange(1_000_000, dtype="f8")
+        told = executor.execute("array * 2", {"array": array}).unwrap()
+        assert (told == array * 2).all()

@@ -231,6 +231,7 @@ class Zygote:
             self._session_walls = self._plan_walls(branches=charter["branches"])
         self._listeners: list[_socket.socket] = []  # of the guest that this process becomes
         self._guest.prepare(charter["profile"])
+        self._guest.reseed()
         # What there is now stays for good: a collection in a guest must not touch, and so copy, the pages it lies on.
         gc.freeze()
         gc.enable()
@@ -260,6 +261,7 @@ class Zygote:
             importlib.import_module(names.pop())
         except ImportError:
             names.clear()  # level landlock, and the library lies where nobody may enter: guests will say so themselves
+        self._guest.reseed()  # what generators set up when they are first seeded, guests find done
         gc.freeze()
         heap = self._charter["limits"]["heap"] + _address_space()
         self._walls = self._walls._replace(heap=heap)

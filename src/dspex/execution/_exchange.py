@@ -224,11 +224,7 @@ def _sealed(buffers: list[memoryview], size: int) -> int:
     """A memory file that holds the buffers one behind the other, final."""
     descriptor = memory.fixed_size("request", size)
     try:
-        with mmap.mmap(descriptor, size) as target:
-            offset = 0
-            for buffer in buffers:
-                target[offset : offset + buffer.nbytes] = buffer.cast("B")
-                offset += buffer.nbytes
+        memory.fill(descriptor, buffers)
         memory.seal(descriptor)
     except BaseException:
         os.close(descriptor)

@@ -229,13 +229,16 @@ class CodeExecutor:
         tools: Tools | None = None,
         on_timeout: str = "interrupt",
         seed: int | None = None,
+        restore: bytes | None = None,
     ) -> Session:
         """A living guest in which names persist between its `execute` calls, with `imports` preloaded.
 
         `tools` are offered to every call; a mapping is kept as it is and looked at anew each time. A call beyond its
         deadline is interrupted, and the session lives on if the program gives way; `on_timeout="end"` ends it.
         `seed` makes `random` and NumPy in it and in its branches repeatable, as the order of sets is everywhere; the kernel's
-        own numbers (`os.urandom`, and so `uuid4` and `secrets`) are never.
+        own numbers (`os.urandom`, and so `uuid4` and `secrets`) are never. `restore` takes what `Session.dump` gave, here or on
+        another machine, and blocks until the session stands where it stood; the bytes are unpickled in the guest only. It
+        raises `StateFormatError` for bytes that are no dump, or one of another version of Python.
         """
         from dspex.execution._session import Session
 
@@ -245,8 +248,16 @@ class CodeExecutor:
             from dspex.execution._tools import offered
 
             offered(tools)
+        dump = None
+        if restore is not None:
+            from dspex.execution import _dump
+
+            dump = _dump.unpack(restore, self.language.name)
+            imports = (*dump.imports, *(spec for spec in _imports(imports) if spec not in dump.imports))
         session = Session(self, _imports(imports), tools=tools, ends_on_timeout=on_timeout == "end", seed=_seed(seed))
         self._sessions.add(session)
+        if dump is not None:
+            session.load(dump)
         return session
 
     # --- Closing --------------------------------------------------------------------------------------------------------
@@ -313,6 +324,18 @@ class CodeExecutor:
         )
         body, buffers = self.language.encode(request)
         return Prepared(body, buffers, imports, timeout, calls, _files.checked(job.files, self.limits.disk))
+
+    def host_job(
+        self,
+        words: tuple[str, ...],
+        data: str | bytes,
+        timeout: float | None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Prepared:
+        """What the host itself asks of a guest: `words`, with `data`. Raises `UsageError`."""
+        seconds = _timeout(timeout, self.limits.wall)
+        body, buffers = self.language.encode(Request(words, {"data": data}, (), {}, None, seconds))
+        return Prepared(body, buffers, (), seconds, None, _files.checked(files, self.limits.disk))
 
     def _offer(
         self, given: tuple[Tools | None, ...], session: Session | None, variables: Mapping[str, object]

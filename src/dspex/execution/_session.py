@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import signal
-import threading
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
-from dspex._kernel import resources
-from dspex.errors import ClosedError, SandboxLostError, UsageError
+from dspex.errors import SandboxLostError, UsageError
 from dspex.execution._checkpoint import Checkpoint
 from dspex.execution._job import Job
+from dspex.execution._living import Living
 from dspex.execution._nesting import WAITING
-from dspex.execution._run import adrive, drive
 from dspex.execution._tree import Tree, tune
-from dspex.execution._turn import Turn
 
 if TYPE_CHECKING:
     import os
@@ -23,8 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dspex._sandbox.process import Guest
-    from dspex.execution._calls import Calls, PendingCall
-    from dspex.execution._executor import CodeExecutor
+    from dspex.execution._calls import PendingCall
+    from dspex.execution._dump import Dump
     from dspex.execution._files import Files
     from dspex.execution._job import Prepared, Resumption
     from dspex.execution._pool import Pool
@@ -35,36 +30,12 @@ if TYPE_CHECKING:
 
 
 @final
-class Session:
+class Session(Living):
     """Many runs in one guest. A run that fails does not end it; one that is killed does.
 
     Calls from several threads or tasks run one after the other. CPU and wall limits count for each `execute`, memory for
     the session. Made by `CodeExecutor.session`.
     """
-
-    def __init__(
-        self,
-        executor: CodeExecutor,
-        imports: tuple[str, ...],
-        *,
-        tools: Tools | None = None,
-        ends_on_timeout: bool = False,
-        seed: int | None = None,
-    ) -> None:
-        self._executor = executor
-        self._imports = imports
-        self._tools = tools
-        self._ends_on_timeout = ends_on_timeout
-        self._seed = seed
-        self._turn = Turn()
-        self._guest: Guest | None = None
-        self._pool: Pool | None = None
-        self._ended = ""
-        self._tree: Tree | None = None  # from the first time that it is branched
-        self._calls: Calls | None = None  # of the run under way
-        self._pending: tuple[PendingCall, ...] = ()
-        self._allowed_cpu = 0
-        self._guard = threading.Lock()  # so that nobody signals a guest whose descriptors are being closed
 
     def execute(
         self,
@@ -86,18 +57,7 @@ class Session:
             guest = self._guest or self._open(
                 *self._executor.acquire(self._imports, needs_place=False, session=True)[:2]
             )
-            pool, caller, waited = self._executor.acquire(None, needs_place=self._executor.needs_place())
-            try:
-                run = self._begin(pool, guest, prepared, waited)
-                drive(run)
-                return self._conclude(run, pool)
-            except UsageError:  # its files do not fit: nothing ran
-                raise
-            except BaseException:
-                self._end("a call was broken off")
-                raise
-            finally:
-                pool.leave(caller)
+            return self._driven(lambda pool, waited: self._begin(pool, guest, prepared, waited))
         finally:
             self._let_go()
             self._turn.release()
@@ -122,18 +82,7 @@ class Session:
             guest = self._guest
             if guest is None:
                 guest = self._open(*(await self._executor.aacquire(self._imports, needs_place=False, session=True))[:2])
-            pool, caller, waited = await self._executor.aacquire(None, needs_place=self._executor.needs_place())
-            try:
-                run = self._begin(pool, guest, prepared, waited)
-                await adrive(run)
-                return self._conclude(run, pool)
-            except UsageError:  # its files do not fit: nothing ran
-                raise
-            except BaseException:
-                self._end("a call was broken off")
-                raise
-            finally:
-                pool.leave(caller)
+            return await self._adriven(lambda pool, waited: self._begin(pool, guest, prepared, waited))
         finally:
             self._let_go()
             self._turn.release()
@@ -235,18 +184,8 @@ class Session:
         try:
             self._check_open()
             assert self._guest is not None  # it is a branch
-            pool, caller, waited = self._executor.acquire(None, needs_place=self._executor.needs_place())
-            try:
-                run = self._continue(pool, self._guest, prepared, waited)
-                drive(run)
-                return self._conclude(run, pool)
-            except UsageError:  # its files do not fit: nothing ran
-                raise
-            except BaseException:
-                self._end("a call was broken off")
-                raise
-            finally:
-                pool.leave(caller)
+            guest = self._guest
+            return self._driven(lambda pool, waited: self._continue(pool, guest, prepared, waited))
         finally:
             self._let_go()
             self._turn.release()
@@ -275,6 +214,49 @@ class Session:
         """`resume` for event loops; takes a thread while it runs."""
         return await _in_thread(lambda: self.resume(*values, timeout=timeout))
 
+    # --- Carrying -------------------------------------------------------------------------------------------------------
+
+    def dump(self, *, without: Sequence[str] = (), timeout: float | None = None) -> bytes:
+        """This session as bytes: names, functions and classes of its own, and working files, for `executor.session(restore=...)`.
+
+        On any machine with the same minor version of Python and the packages that the values come from. What is no data
+        (threads, open files, event loops) stays: names that hold such are told in a `UsageError`, and can be left out by
+        `without`; tools are left out always. What the environment and the random generators were does not come along.
+        Bounded by `limits.value`. Raises `ClosedError`; `ProgramError` when it takes too long or too much memory.
+        """
+        from dspex.execution import _dump
+
+        self._check_outside("dumped")
+        if isinstance(without, str) or not all(isinstance(name, str) for name in without):
+            raise UsageError(f"without is {without!r:.100}; it must be a sequence of names")
+        if self._pending:
+            raise UsageError("a session that waits for the answer of a tool cannot be dumped; resume it first")
+        prepared = self._executor.host_job(("dump", *without), _dump.library(), timeout)
+        with self._still() as guest:
+            result = self._driven(lambda pool, waited: self._begin(pool, guest, prepared, waited))
+            if result.error is not None and result.error.type == "CannotBeDumped":
+                raise UsageError(
+                    f"these names cannot be dumped: {result.error.message}; leave them out with without=[...]"
+                )
+            pickled = result.unwrap()
+            if not isinstance(pickled, bytes):
+                raise SandboxLostError("the guest gave something else than its state")
+            return _dump.pack(self._executor.language.name, self._imports, pickled, self.files)
+
+    async def adump(self, *, without: Sequence[str] = (), timeout: float | None = None) -> bytes:
+        """`dump` for event loops; takes a thread while it runs."""
+        return await _in_thread(lambda: self.dump(without=without, timeout=timeout))
+
+    def load(self, dump: Dump, timeout: float | None = None) -> None:
+        """Begin where a session that was dumped stood. Only for a session that has not run yet."""
+        prepared = self._executor.host_job(("load",), dump.pickled, timeout, dump.files)
+        try:
+            with self._still() as guest:
+                self._driven(lambda pool, waited: self._begin(pool, guest, prepared, waited)).unwrap()
+        except BaseException:
+            self.close()
+            raise
+
     @property
     def pending(self) -> tuple[PendingCall, ...]:
         """The tool calls whose answers this branch waits for."""
@@ -293,19 +275,6 @@ class Session:
         with self._guard:
             guest = self._guest
             return _files.NONE if guest is None else _files.present(guest, self._executor.limits.disk)
-
-    def interrupt(self) -> None:
-        """Raise `KeyboardInterrupt` in the program that runs, from any thread; the session lives on.
-
-        The program's result is a failure of kind `runtime` and type `KeyboardInterrupt`, unless it catches that. Where no
-        program runs nothing happens.
-        """
-        with self._guard:
-            if self._guest is not None:
-                try:
-                    signal.pidfd_send_signal(self._guest.pidfd, signal.SIGINT)
-                except ProcessLookupError:
-                    pass  # it has ended: the call under way finds out
 
     def close(self) -> None:
         """End the guest and everything in it. A call that runs in it ends with an error."""
@@ -332,123 +301,6 @@ class Session:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        guest, pool = self._guest, self._pool
-        if guest is not None and pool is not None:  # may be called anywhere, so it takes no lock
-            guest.kill()
-            pool.forsaken.append(guest)
-
-    def forked(self) -> None:
-        """In a forked child: the guest belongs to the parent."""
-        self._ended = "the session belongs to the process that this one was forked from"
-        self._turn, self._guard = Turn(), threading.Lock()
-        self._guest = None
-
-    def _streamed(self, prepared: Prepared) -> Iterator[Event]:
-        from dspex.execution._attend import attend, drain
-        from dspex.execution._stream import Finished, Tails
-
-        self._turn.acquire()
-        try:
-            self._check_open()
-            guest = self._guest or self._open(
-                *self._executor.acquire(self._imports, needs_place=False, session=True)[:2]
-            )
-            pool, caller, waited = self._executor.acquire(None, needs_place=self._executor.needs_place())
-            run = None
-            try:
-                run = self._begin(pool, guest, prepared, waited)
-                tails = Tails(guest, self._executor.limits.output)
-                yield from attend(run, tails)
-                run.settle()
-                yield from tails.events(final=True)
-                result = self._conclude(run, pool)
-            except GeneratorExit:
-                self.interrupt()
-                self._give_up(run, pool, drain)
-                raise
-            except UsageError:  # its files do not fit: nothing ran
-                raise
-            except BaseException:
-                self._end("a call was broken off")
-                raise
-            finally:
-                pool.leave(caller)
-        finally:
-            self._let_go()
-            self._turn.release()
-        yield Finished(result)
-
-    async def _astreamed(self, prepared: Prepared) -> AsyncIterator[Event]:
-        import asyncio
-
-        from dspex.execution._attend import aattend, drain
-        from dspex.execution._stream import Finished, Tails
-
-        await self._turn.aacquire()
-        try:
-            self._check_open()
-            guest = self._guest
-            if guest is None:
-                guest = self._open(*(await self._executor.aacquire(self._imports, needs_place=False, session=True))[:2])
-            pool, caller, waited = await self._executor.aacquire(None, needs_place=self._executor.needs_place())
-            run = None
-            try:
-                run = self._begin(pool, guest, prepared, waited)
-                tails = Tails(guest, self._executor.limits.output)
-                async with aclosing(aattend(run, tails)) as events:
-                    async for event in events:
-                        yield event
-                run.settle()
-                for event in tails.events(final=True):
-                    yield event
-                result = self._conclude(run, pool)
-            except GeneratorExit:
-                self.interrupt()
-                await asyncio.to_thread(self._give_up, run, pool, drain)
-                raise
-            except UsageError:  # its files do not fit: nothing ran
-                raise
-            except BaseException:
-                self._end("a call was broken off")
-                raise
-            finally:
-                pool.leave(caller)
-        finally:
-            self._let_go()
-            self._turn.release()
-        yield Finished(result)
-
-    def _give_up(self, run: Run | None, pool: Pool, drain: Callable[[Run], None]) -> None:
-        """A stream was closed early and its program interrupted: the session lives on if it gives way soon."""
-        if run is None:
-            return
-        drain(run)
-        if run.survived:
-            self._conclude(run, pool)
-        else:
-            self._end("a stream was closed, and its program did not give way to the interruption")
-
-    def _allow_cpu(self, guest: Guest) -> float:
-        """Give the guest the CPU time of one more call, on top of what it has used, which is returned."""
-        try:
-            used = resources.cpu_time(guest.pid)
-            allowed = math.ceil(used + self._executor.limits.cpu)
-            if allowed != self._allowed_cpu:  # it counts in whole seconds: mostly there is nothing to do
-                if guest.ends_within(0):
-                    return 0.0  # its number may be another's by now
-                resources.allow_cpu(guest.pid, allowed)
-                self._allowed_cpu = allowed
-        except ProcessLookupError:
-            return 0.0  # it has ended; the run will find out how
-        except PermissionError:
-            pass  # a container's root without CAP_SYS_RESOURCE: there the limit counts for the session
-        return used
-
-    def _begin(self, pool: Pool, guest: Guest, prepared: Prepared, waited: float) -> Run:
-        self._calls = prepared.calls
-        return self._executor.begin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
-
     def _prepare(self, job: Job) -> Prepared:
         self._check_open()
         if self._pending:
@@ -461,20 +313,6 @@ class Session:
         if self._guest is None:  # what the session was opened with is preloaded, and bound by its first run
             job = job._replace(imports=(*self._imports, *job.imports))
         return self._executor.prepare(job, self, *(() if self._tools is None else (self._tools,)))
-
-    @contextmanager
-    def _still(self) -> Iterator[Guest]:
-        """The guest while it waits for the host: between two calls, or in a tool that was called from here."""
-        inside = self in WAITING.get()
-        if not inside:
-            self._turn.acquire()
-        try:
-            self._check_open()
-            yield self._guest or self._open(*self._executor.acquire(self._imports, needs_place=False, session=True)[:2])
-        finally:
-            if not inside:
-                self._let_go()
-                self._turn.release()
 
     def _replace(self, old: Guest, new: Guest) -> None:
         """Let `new` be this session's guest, and end the one that was."""
@@ -531,50 +369,6 @@ class Session:
         self._calls, self._pending = prepared.calls, ()
         tune(guest, {"seconds": prepared.timeout})
         return self._executor.carry_on(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
-
-    def _check_outside(self, done: str) -> None:
-        if self in WAITING.get():
-            raise UsageError(
-                f"a session cannot be {done} inside a tool that it waits for; fork it there, or do it after the call"
-            )
-
-    def _check_open(self) -> None:
-        if self._ended:
-            raise ClosedError(f"{self._ended}; open a new one with executor.session()")
-
-    def _open(self, pool: Pool, caller: object) -> Guest:
-        guest: Guest = caller.guest  # type: ignore[attr-defined]
-        pool.refill(caller)  # type: ignore[arg-type]
-        self._pool, self._guest = pool, guest
-        if self._seed is not None:
-            tune(guest, {"seed": self._seed})
-        return guest
-
-    def _conclude(self, run: Run, pool: Pool) -> ExecutionResult:
-        result = run.result(pool.report)
-        if not run.survived:
-            reason = result.error.message if result.error else "it was lost"
-            self._end(f"the session ended when {reason}")
-        elif self._ends_on_timeout and result.error is not None and result.error.kind == "timeout":
-            self._end(f"the session ended when {result.error.message}")
-        return result
-
-    def _end(self, why: str) -> None:
-        self._ended = self._ended or why
-        with self._guard:
-            if self._guest is not None:
-                self._guest.kill()
-
-    def _let_go(self) -> None:
-        """Close the guest's descriptors once the session has ended; only for whoever has the turn."""
-        if not self._ended:
-            return
-        with self._guard:
-            guest, self._guest = self._guest, None
-        if guest is not None and self._pool is not None:
-            if self._tree is not None:
-                self._tree.release(guest)
-            self._pool.discard(guest)
 
 
 T = TypeVar("T")

@@ -47,7 +47,7 @@ class ToolSpec(NamedTuple):
 class Request(NamedTuple):
     """A program and everything that goes with it, as the caller gave it."""
 
-    code: str
+    code: str | tuple[str, ...]  # a program; or what the host itself asks for: ("dump", *names to leave out), ("load",)
     variables: Mapping[str, object]
     imports: Sequence[str]
     environment: Mapping[str, str]

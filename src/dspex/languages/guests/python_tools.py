@@ -149,6 +149,10 @@ class Tools:
         names.update(self._functions)
         builtins.ToolError = ToolError  # type: ignore[attr-defined]  # so that a program can name what it catches
 
+    def bound(self, names: dict[str, Any]) -> list[str]:
+        """The names under which tools are there."""
+        return [name for name, function in self._functions.items() if names.get(name) is function]
+
     def begin(self) -> None:
         """A program begins."""
         self._open = True
