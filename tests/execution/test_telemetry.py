@@ -135,3 +135,20 @@ def test_nothing_is_imported_when_nobody_listens():
         env={**os.environ, "PYTHONPATH": source},
     )
     assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_a_network_is_counted_and_not_named(spans):
+    """A span tells how much was tried on the network, and neither where nor why."""
+    from dspex import ExecutionResult, IsolationReport, Usage
+    from dspex._network._log import Attempt
+
+    attempts = tuple(
+        Attempt(0.0, "name", "api.internal", "", 53, outcome, SECRET) for outcome in ("allowed", "refused")
+    )
+    report = IsolationReport("namespaces", ())
+    result = ExecutionResult(usage=Usage(), isolation=report, network=attempts, network_count=5)
+    telemetry.record("python", result, 1)
+    [span] = spans()
+    assert (span.attributes["dspex.network.attempts"], span.attributes["dspex.network.refused"]) == (5, 1)
+    assert "api.internal" not in span.to_json()
+    assert SECRET not in span.to_json()
