@@ -13,7 +13,7 @@ from dspex import CodeExecutor, Host, Job, ResourceLimits, SecurityPolicy
 from dspex._network import _service
 from dspex._network._guest import Bounds
 from dspex._network._service import GuestNetwork
-from dspex.errors import IsolationError, LimitsError, PolicyError, SandboxLostError
+from dspex.errors import ClosedError, IsolationError, LimitsError, PolicyError, SandboxLostError, SandboxStartError
 from internet import PUBLIC, VALUE, Loopback, Server, echo
 from leftovers import becomes_true, descendants, descriptors
 
@@ -355,6 +355,20 @@ def test_a_host_without_namespaces_says_so(world, monkeypatch):
         executor.execute("1")
 
 
+def test_a_service_that_does_not_answer_is_told(world, monkeypatch):
+    """No guest runs without its network, and nobody waits for it."""
+
+    def refuse(service, rules, sockets):
+        for listener in sockets:
+            listener.close()
+        raise ClosedError("the thread does not answer")
+
+    monkeypatch.setattr(GuestNetwork, "serve", refuse)
+    expected = pytest.raises(SandboxStartError, match="its network is not served: the thread does not answer")
+    with CodeExecutor(policy=SecurityPolicy(network=NETWORK), max_concurrency=1) as executor, expected:
+        executor.execute("1")
+
+
 # --- Nothing is left -----------------------------------------------------------------------------------------------------
 
 
@@ -398,8 +412,15 @@ def test_a_killed_process_takes_its_network_along(executor, victim):
                 pass
         with contextlib.suppress(SandboxLostError):  # or a result that tells of the signal
             assert session.execute("1").error.kind == "killed"
-    assert "GET /x" in executor.execute(GET).unwrap()
+    assert becomes_true(lambda: _answered(executor))
     assert becomes_true(lambda: len(_service._shared._handles) <= 6)
+
+
+def _answered(executor):
+    """Whether a request came through; guests of a zygote that has just been killed are still handed out for a moment."""
+    with contextlib.suppress(SandboxLostError):
+        return executor.execute(GET).ok
+    return False
 
 
 def test_a_forked_host_does_no_harm(executor):

@@ -15,6 +15,7 @@ _SHOWN: Final = "/kernel/certificates.pem"  # what the host trusts
 _OWN: Final = "/run/sandbox/certificates.pem"  # that, and the authority of this guest
 _AWAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _MOST_CAUSES: Final = 20
+_MOST_SHOWN: Final = 8
 
 
 def prepare() -> None:
@@ -43,10 +44,15 @@ def hint(error: BaseException, allowed: list[str]) -> str:
         if cause is None:
             return ""
         if _is_of_the_network(cause):
-            rest = "else" if allowed else "name what it may, as network=['api.example.com:443']"
-            return f"SecurityPolicy(network={allowed}) lets this program reach nothing{' ' if allowed else '; '}{rest}"
+            return _told(allowed)
         cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def _told(allowed: list[str]) -> str:
+    shown = ", ".join([*map(repr, allowed[:_MOST_SHOWN]), *(["..."] if len(allowed) > _MOST_SHOWN else [])])
+    rest = " else" if allowed else "; name what it may, as network=['api.example.com:443']"
+    return f"SecurityPolicy(network=[{shown}]) lets this program reach nothing{rest}"
 
 
 def _is_of_the_network(error: BaseException) -> bool:
