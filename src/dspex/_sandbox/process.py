@@ -297,11 +297,11 @@ def _branch(announcement: int, inner: int, place: int, descriptors: list[int]) -
 
 
 class Zygote:
-    """A zygote that was exec'd, and its control socket."""
+    """A zygote that was exec'd, or forked from another, and its control socket."""
 
-    def __init__(self, control: socket.socket, launcher: _Launcher) -> None:
+    def __init__(self, control: socket.socket, origin: _Launcher | _Sprout) -> None:
         self._control = control
-        self._launcher = launcher
+        self._origin = origin
 
     @classmethod
     def start(cls, charter: dict[str, object], argv: tuple[str, ...]) -> Zygote:
@@ -328,6 +328,27 @@ class Zygote:
     def fileno(self) -> int:
         """The control socket's descriptor, to wait on."""
         return self._control.fileno()
+
+    def sprout(self, changes: dict[str, object]) -> Zygote:
+        """Have it fork a zygote whose charter is the same but for `changes`; that one has not preloaded anything more yet.
+
+        It ends with this one. `OSError` when this one has gone, or cannot.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
+                self._control.sendmsg([b"Z" + json.dumps(changes).encode()], rights, socket.MSG_DONTWAIT)
+            ours.settimeout(_PATIENCE)
+            _, ancillary, _, _ = ours.recvmsg(1, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+            (pidfd,) = received(ancillary) or (-1,)
+            if pidfd < 0:
+                raise OSError(errno.ECHILD, "the zygote did not fork")
+            ours.settimeout(None)
+        except BaseException:
+            ours.close()
+            raise
+        return Zygote(ours, _Sprout(pidfd))
 
     def fork(self, serial: int, *, session: bool = False) -> bool:
         """Ask for one more guest; its hello comes later. False when the zygote has too much to do already.
@@ -380,12 +401,12 @@ class Zygote:
         if self._control.fileno() < 0:
             return
         self._control.close()
-        self._launcher.end_within(_PATIENCE)
+        self._origin.end_within(_PATIENCE)
 
     def abandon(self) -> None:
         """Let go of the descriptors only: the processes belong to the process that this one was forked from."""
         self._control.close()
-        self._launcher.abandon()
+        self._origin.abandon()
 
 
 def _born(serial: int, descriptors: list[int], wardens: int, listeners: int) -> Guest | Stillborn:
@@ -440,6 +461,26 @@ class _Launcher:
             os.waitpid(self._pid, 0)
         except ChildProcessError:
             pass  # the host ignores SIGCHLD, or reaps whatever it finds: somebody was faster
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the handle."""
+        os.close(self._pidfd)
+
+
+class _Sprout:
+    """A zygote that another one has forked, and reaps."""
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+
+    def end_within(self, seconds: float) -> None:
+        """Wait for its end, at most so long; then kill it."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            processes.kill(self._pidfd)
+            poll.poll(seconds * 1000)
         self.abandon()
 
     def abandon(self) -> None:

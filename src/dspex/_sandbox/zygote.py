@@ -14,11 +14,15 @@ unshare: the launcher itself becomes the zygote.
 A guest needs a PID namespace of its own without a second fork: `unshare(PID)`, `fork()`, then setns back into the
 zygote's own PID namespace, so that the next unshare is allowed again.
 
+Zygotes form a tree: one that has more preloaded is forked from one that has less, with a control socket of its own, and shares the
+pages of what both have. It lives in a PID namespace inside its parent's, so it ends with it.
+
 Messages, host to zygote: `F` + serial (fork a guest), `S` + serial (fork a warden, and by it a session's guest), `W` + serial
-(how did this guest end?). Zygote to host: `R` (ready), `N` + text (the kernel refuses these walls), `P` + text (a preload
-failed), `X` + serial, wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave, or was asked about),
-`E` + serial + text (a guest could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code;
-a session's guest sends its warden's control socket too, a guest with a network its listeners; two bytes tell how many of each.
+(how did this guest end?), `Z` + changes of the charter, with a control socket (fork a zygote; the first word there is `O`, with its
+pidfd). Zygote to host: `R` (ready), `N` + text (the kernel refuses these walls), `P` + text (a preload failed), `X` + serial,
+wait status, CPU seconds, peak memory (a guest ended otherwise than by our leave, or was asked about), `E` + serial + text (a
+guest could not be confined). A guest sends one: `H` + serial with its descriptors, before any user code; a session's guest
+sends its warden's control socket too, a guest with a network its listeners; two bytes tell how many of each.
 """
 
 from __future__ import annotations
@@ -216,7 +220,7 @@ def _become_nobody() -> None:
 class Zygote:
     """Forks guests on request, reaps them, and says how each ended."""
 
-    def __init__(self, control: _socket.socket, charter: dict[str, Any]) -> None:
+    def __init__(self, control: _socket.socket, charter: dict[str, Any], guest: ModuleType | None = None) -> None:
         self._control = control
         self._charter = charter
         self._serials: dict[int, int] = {}
@@ -224,7 +228,8 @@ class Zygote:
         self._level: str = charter["level"]
         self._own_pids = "pid" not in charter["without"] and self._level == "namespaces"
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_pids else -1
-        self._guest: Any = self._preload()
+        self._guest: Any = guest or self._first_import()
+        self._preload()
         self._walls = self._plan_walls()
         self._session_walls = self._walls
         if charter["branches"]:
@@ -267,12 +272,18 @@ class Zygote:
         self._walls = self._walls._replace(heap=heap)
         self._session_walls = self._session_walls._replace(heap=heap)
 
-    def _preload(self) -> ModuleType:
-        """Import what guests shall find imported, and leave nothing of dspex that a program could import."""
+    def _first_import(self) -> ModuleType:
+        """The guest program; nothing of dspex is left that a program could import."""
         guest = sys.modules[self._charter["guest"]]
         os.environ.update(self._charter["environment"])
         sys.path[:] = self._charter["sys_path"]
         sys.argv[:] = [""]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "dspex"]:
+            del sys.modules[name]
+        return guest
+
+    def _preload(self) -> None:
+        """Import what guests shall find imported."""
         if self._charter["preload"] and self._level == "namespaces":
             mounts.tmpfs(
                 SANDBOX_ROOT, size=1 << 24
@@ -280,9 +291,6 @@ class Zygote:
             os.mkdir(f"{SANDBOX_ROOT}/tmp")
         for name in self._charter["preload"]:
             importlib.import_module(name)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "dspex"]:
-            del sys.modules[name]
-        return guest
 
     def _plan_walls(self, branches: int = 0) -> Walls:
         charter, limits = self._charter, self._charter["limits"]
@@ -316,11 +324,15 @@ class Zygote:
 
     def _obey(self) -> None:
         try:
-            message = self._control.recv(64)
+            message, ancillary, _, _ = self._control.recvmsg(_MAX_MESSAGE, _socket.CMSG_SPACE(4))
         except ConnectionResetError:  # the host went away with a message of ours unread
-            message = b""
+            message, ancillary = b"", []
         if not message:
             self._end()
+        if message[:1] == b"Z":
+            for _, _, rights in ancillary:
+                self._sprout(struct.unpack("i", rights[:4])[0], json.loads(message[1:]))
+            return
         (serial,) = SERIAL.unpack_from(message, 1)
         if message[:1] == b"W":
             self._tell(serial)
@@ -354,18 +366,56 @@ class Zygote:
             self._say(b"X" + EXIT.pack(serial, 0, 0.0, 0))  # any other status has been told already
 
     def _fork(self, serial: int, *, session: bool) -> None:
-        if self._own_pids:
-            namespaces.unshare(namespaces.PID)
+        pid = self._forked()
+        if pid == 0 and session:
+            self._be_warden(serial)
+        if pid == 0:
+            self._be_born(serial, self._confine)
+        self._serials[pid] = serial
+
+    def _forked(self) -> int:
+        """Fork a child that begins a PID namespace of its own."""
+        if not self._own_pids:
+            return os.fork()
+        namespaces.unshare(namespaces.PID)
+        pid = -1
         try:
             pid = os.fork()
-            if pid == 0 and session:
-                self._be_warden(serial)
-            if pid == 0:
-                self._be_born(serial, self._confine)
-            self._serials[pid] = serial
         finally:
-            if self._own_pids and os.getpid() == 1:
+            if pid:
                 namespaces.enter(self._pid_namespace, namespaces.PID)
+        return pid
+
+    def _sprout(self, descriptor: int, changes: dict[str, Any]) -> None:
+        """Fork a zygote that serves this control socket."""
+        try:
+            pid = self._forked()
+            if pid == 0:
+                self._grow(descriptor, changes)
+            pidfd = processes.open_pidfd(pid)
+            control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=descriptor)
+            control.sendmsg([b"O"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", pidfd))])
+            control.detach()
+            os.close(pidfd)
+        except OSError:
+            pass  # the host sees the end of that socket
+        finally:
+            os.close(descriptor)
+
+    def _grow(self, descriptor: int, changes: dict[str, Any]) -> NoReturn:
+        """In the new zygote: take leave of what is the parent's, preload the rest, serve."""
+        gc.disable()
+        control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=descriptor)
+        try:
+            processes.die_with_parent()
+            processes.close_descriptors((0, 1, 2, descriptor))
+            if self._level == "namespaces":
+                namespaces.unshare(namespaces.MOUNT)  # what a preload mounts is not for the parent's guests
+            zygote = Zygote(control, {**self._charter, **changes}, self._guest)
+        except BaseException as error:
+            control.send(b"P" + _describe(error))
+            os._exit(1)
+        zygote.serve()
 
     def _reap(self) -> None:
         os.read(self._reaped, 4096)

@@ -71,6 +71,7 @@ class Staffed(Lane):
         self.last_used = time.monotonic()
         self.directory = ""
         self.alive: dict[int, Guest] = {}
+        self.parent: Staffed | None = None  # from whose zygote this one's was forked
 
     @property
     def starting(self) -> bool:
@@ -494,7 +495,7 @@ class Pool:
                 directory=lane.directory,
                 ports=(_NAMES, *self._rules.ports()) if self._rules is not None else (),
             )
-            lane.zygote = process.Zygote.start(charter, plan.argv)
+            lane.zygote = self._sprouted(lane, charter) or process.Zygote.start(charter, plan.argv)
             lane.started_at = time.monotonic()
         except Exception as error:
             known = error if isinstance(error, SandboxError) else SandboxStartError(f"a zygote cannot start: {error}")
@@ -503,6 +504,20 @@ class Pool:
                 lane.failures = _TRIES
                 served = self._failed(lane, known)
             self._wake(served)
+
+    def _sprouted(self, lane: Staffed, charter: dict[str, object]) -> Zygote | None:
+        """A zygote forked from the one that has most of this lane's preloads, if there is one that serves."""
+        kin = [other for other in self._lanes.copy().values() if other.serving and {*other.imports} < {*lane.imports}]
+        for parent in sorted(kin, key=lambda other: len(other.imports), reverse=True):
+            assert parent.zygote is not None  # it serves
+            try:
+                zygote = parent.zygote.sprout({name: charter[name] for name in ("preload", "directory")})
+            except OSError:
+                continue  # it has just gone, or has too much to do
+            lane.parent = parent
+            return zygote
+        lane.parent = None
+        return None
 
     def _look_around(self) -> None:
         now = time.monotonic()
@@ -526,7 +541,12 @@ class Pool:
 
     def _unneeded(self, now: float) -> list[Staffed]:
         """Lanes with preloads that nobody uses: those idle for long, or else the oldest beyond the number allowed."""
-        idle = [lane for lane in self._lanes.values() if lane.imports and not lane.waited_for and not lane.busy()]
+        parents = [lane.parent for lane in self._lanes.values()]
+        idle = [
+            lane
+            for lane in self._lanes.values()
+            if lane.imports and lane not in parents and not lane.waited_for and not lane.busy()
+        ]
         idle.sort(key=lambda lane: lane.last_used)
         old = [lane for lane in idle if now - lane.last_used > _IDLE]
         return old or idle[: max(0, len(self._lanes) - _MAX_LANES)]
