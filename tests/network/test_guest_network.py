@@ -225,6 +225,21 @@ def test_what_is_refused_names_the_policy(executor, attempt):
     assert hint in error.traceback
 
 
+RAISED = {
+    "requests, a name": "import requests; requests.get('https://evil.test/')",
+    "requests, an address": "import requests; requests.get('http://10.0.0.1/').raise_for_status()",
+    "httpx, a name": "import httpx; httpx.get('https://evil.test/')",
+    "httpx, an address": "import httpx; httpx.get('http://10.0.0.1/').raise_for_status()",
+    "asyncio": "import asyncio; await asyncio.open_connection('evil.test', 443)",
+}
+
+
+@pytest.mark.parametrize("client", RAISED)
+def test_errors_of_other_clients_name_the_policy_too(secretive, client):
+    """However deep the cause lies in a library's own errors."""
+    assert "SecurityPolicy(network=['api.example.com:443'," in secretive.execute(RAISED[client]).error.message
+
+
 def test_a_guest_without_network_is_told_what_to_add():
     """Where the policy names no host, the error of a socket says how one is named."""
     with CodeExecutor(max_concurrency=1) as executor:
@@ -232,6 +247,10 @@ def test_a_guest_without_network_is_told_what_to_add():
         assert "name what it may, as network=['api.example.com:443']" in message
         assert "SecurityPolicy" not in executor.execute("open('/missing')").error.message
         assert "SecurityPolicy" not in executor.execute("import os; os.fork()").error.message
+        readonly = "import mmap, os\nmmap.mmap(os.open(os.__file__, os.O_RDONLY), 1)"
+        assert "SecurityPolicy" not in executor.execute(readonly).error.message
+        broken = "import os\nr, w = os.pipe()\nos.close(r)\nos.write(w, b'x')"
+        assert "SecurityPolicy" not in executor.execute(broken).error.message
 
 
 def test_every_attempt_is_in_its_result(executor):
