@@ -112,6 +112,7 @@ ATTACKS = (
     Attack("see_a_secret_in_an_echo", "import os, urllib.request as u\nr = u.urlopen(u.Request('https://api.example.com/', headers={{'K': os.environ['API_KEY']}})).read()\n'ESCAPED' if b'sk-live' in r or b'****' not in r else r", policy=POLICY),
     Attack("keep_a_listener_of_the_service", "import os, socket\nfound = []\nfor n in range(3, 256):\n    try:\n        s = socket.socket(fileno=n)\n        found.append(s.family)\n        s.detach()\n    except OSError:\n        pass\n'ESCAPED' if {socket.AF_INET, socket.AF_INET6} & {*found} else found", opened_by=("descriptors",)),
     Attack("pass_descriptors_to_itself", _TRY.format("a, b = socket.socketpair()\n    socket.send_fds(a, [b'x'], [0])"), opened_by=("seccomp",)),
+    Attack("raise_the_bound_of_buffers", _TRY.format("open('/proc/sys/net/ipv4/tcp_rmem', 'w').write('4096 9999999 9999999')"), still_held=("landlock", "seccomp landlock")),
     Attack("take_larger_buffers", _TRY.format("socket.socket().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)"), opened_by=("seccomp",)),
 )  # fmt: skip
 

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 _SHOWN: Final = "/kernel/certificates.pem"  # what the host trusts
 _OWN: Final = "/run/sandbox/certificates.pem"  # that, and the authority of this guest
-_AWAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_REFUSAL: Final = "Forbidden by SecurityPolicy"  # as the host's proxy answers
+_AWAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ETIMEDOUT)
 _MOST_CAUSES: Final = 20
+_MOST_SHOWN: Final = 8
 
 
 def prepare() -> None:
@@ -42,25 +44,30 @@ def hint(error: BaseException, allowed: list[str]) -> str:
     for _ in range(_MOST_CAUSES):
         if cause is None:
             return ""
-        if _is_of_the_network(cause):
-            rest = "else" if allowed else "name what it may, as network=['api.example.com:443']"
-            return f"SecurityPolicy(network={allowed}) lets this program reach nothing{' ' if allowed else '; '}{rest}"
+        if _is_of_the_network(cause, bool(allowed)):
+            return _told(allowed)
         cause = cause.__cause__ or cause.__context__
     return ""
 
 
-def _is_of_the_network(error: BaseException) -> bool:
+def _told(allowed: list[str]) -> str:
+    shown = ", ".join([*map(repr, allowed[:_MOST_SHOWN]), *(["..."] if len(allowed) > _MOST_SHOWN else [])])
+    rest = " else" if allowed else "; name what it may, as network=['api.example.com:443']"
+    return f"SecurityPolicy(network=[{shown}]) lets this program reach nothing{rest}"
+
+
+def _is_of_the_network(error: BaseException, connected: bool) -> bool:
     kind = type(error)
+    if "HTTP" in kind.__name__:  # of urllib, requests, httpx
+        return _REFUSAL in str(error)
     if issubclass(kind, (_socket.gaierror, _socket.herror, ConnectionError, *_of_tls())):
-        return True
-    if not issubclass(kind, OSError):
-        return "Forbidden by SecurityPolicy" in str(error)  # the answer of the host's proxy
-    number = error.errno  # type: ignore[attr-defined]  # it is an OSError
-    if number in _AWAY or number == errno.ETIMEDOUT:
-        return True
-    if error.filename is not None:  # type: ignore[attr-defined]  # likewise
-        return "Forbidden by SecurityPolicy" in str(error)
-    return number == errno.EACCES or (number == errno.EPERM and _was_raised_by_sockets(error))
+        return not issubclass(kind, BrokenPipeError)  # which is mostly of a pipe
+    if not issubclass(kind, OSError) or error.filename is not None:  # type: ignore[attr-defined]  # it is an OSError
+        return False
+    number = error.errno  # type: ignore[attr-defined]  # likewise
+    if number == errno.EACCES:
+        return connected  # Landlock's answer for a port
+    return number in _AWAY or (number == errno.EPERM and _was_raised_by_sockets(error))
 
 
 def _of_tls() -> tuple[Any, ...]:
