@@ -69,7 +69,7 @@ def pack(state: Any) -> Any:
     try:
         return _pack(state, 0)
     except StateError as error:
-        raise StateError(f"state{_path(state, _children, pack)}: {error}") from error.__cause__
+        raise StateError(f"state{path_of_failure(state, _children, _pack)}: {error}") from error.__cause__
     except RecursionError as error:
         raise StateError("state: nested too deep for what is left of the stack") from error
 
@@ -79,7 +79,7 @@ def unpack(tree: Any) -> Any:
     try:
         return _unpack(tree, 0)
     except StateFormatError as error:
-        place = f"state{_path(tree, _branches, unpack)}"
+        place = f"state{path_of_failure(tree, _branches, _unpack)}"
         raise StateFormatError(error.cause, place=place) from error.__cause__
 
 
@@ -98,7 +98,9 @@ def _too_deep() -> str:
     return f"nested deeper than {MAX_DEPTH} levels"
 
 
-def _path(value: Any, children: Callable[[Any], Iterator[tuple[Any, Any]]], attempt: Callable[[Any], Any]) -> str:
+def path_of_failure(
+    value: Any, children: Callable[[Any], Iterator[tuple[Any, Any]]], attempt: Callable[[Any, int], Any]
+) -> str:
     """Where in `value` an attempt fails: found by trying each child again, which costs nothing while all is well."""
     steps = ""
     for _ in range(_PATH_SHOWN):
@@ -110,9 +112,9 @@ def _path(value: Any, children: Callable[[Any], Iterator[tuple[Any, Any]]], atte
     return steps
 
 
-def _fails(attempt: Callable[[Any], Any], value: Any) -> bool:
+def _fails(attempt: Callable[[Any, int], Any], value: Any) -> bool:
     try:
-        attempt(value)
+        attempt(value, 0)
     except StateError:
         return True
     return False
@@ -238,6 +240,9 @@ _PACKERS: dict[type, Callable[[Any, int], Any]] = {
     date: lambda value, depth: {"$date": value.isoformat()},
     timedelta: lambda value, depth: {"$timedelta": [value.days, value.seconds, value.microseconds]},
 }
+
+
+PLAIN_LEAVES = frozenset(_PACKERS) - {list, tuple, dict, set, frozenset, datetime, time}  # need no look inside
 
 
 # Unpacking

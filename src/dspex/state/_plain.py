@@ -15,7 +15,6 @@ from typing import Any
 from dspex.errors import StateError
 from dspex.state import _packed
 
-_KEPT = frozenset(_packed.PLAIN_LEAVES)
 _BASES = (bool, int, float, complex, str)  # of subclasses, the value without its class
 
 
@@ -31,14 +30,14 @@ def to_plain(value: Any) -> Any:
     try:
         return _plain(value, 0)
     except StateError as error:
-        raise StateError(f"value{_packed.path_of_failure(value, _children, to_plain)}: {error}") from error.__cause__
+        raise StateError(f"value{_packed.path_of_failure(value, _children, _plain)}: {error}") from error.__cause__
     except RecursionError as error:
         raise StateError("value: nested too deep for what is left of the stack") from error
 
 
 def _plain(value: Any, depth: int) -> Any:
     kind = type(value)
-    if kind in _KEPT:
+    if kind in _packed.PLAIN_LEAVES:
         return value
     if depth >= _packed.MAX_DEPTH:
         raise StateError(f"nested deeper than {_packed.MAX_DEPTH} levels, or holds itself")
