@@ -44,7 +44,7 @@ def is_envelope(tree: Any) -> bool:
     if keys == {HEADER, STATE}:
         return True
     if len(keys) == 2 and keys & {HEADER, STATE} and "metadata" not in keys:
-        raise StateFormatError("the envelope is damaged: it has the keys 'dspex' and 'state'", place=", ".join(keys))
+        raise StateFormatError("the envelope is damaged: it has the keys 'dspex' and 'state'", place="header")
     return False
 
 
