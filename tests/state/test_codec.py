@@ -110,13 +110,14 @@ def test_nesting_has_a_bound_when_written(format):
             state.encode(value, format=format)
 
 
-@pytest.mark.parametrize(("format", "levels"), [("json", 100), ("msgpack", 100), ("etf", 100), ("protobuf", 49)])
-def test_the_deepest_state_comes_back(format, levels):
-    """A state of as many levels as the format allows is written and read."""
-    value = 1
+@pytest.mark.parametrize("leaf", [1, b"1", 1j, numpy.arange(3)])
+@pytest.mark.parametrize(("format", "levels"), [("json", 100), ("msgpack", 100), ("etf", 100), ("protobuf", 45)])
+def test_the_deepest_state_comes_back(format, levels, leaf):
+    """A state of as many levels as the format allows is written and read, whatever stands at its bottom."""
+    value = leaf
     for _ in range(levels):
         value = [value]
-    assert state.decode(state.encode(value, format=format)) == value
+    assert same(value, state.decode(state.encode(value, format=format)))
 
 
 def test_unknown_names_are_refused():

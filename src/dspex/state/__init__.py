@@ -1,13 +1,13 @@
 """States of programs: what they may hold, their canonical form, and their files. Nothing here runs code from a file.
 
-    write_file · read_file                   a state in a file, replaced as a whole, durable          _files
-        └── encode · decode                  bytes, in any format and compression, found by content   _codec
-              ├── envelope: version, checksum, migrations                                             _envelope
-              ├── formats: JSON, MessagePack, Protocol Buffers, Erlang terms, DSPy's own              formats/
-              └── packed form: what every format can carry                                            _packed, _arrays
-    canonical · from_canonical · content_id  the same bytes for equal states, everywhere              _canonical
-    Stateful · as_stateful                   what has a state, and the adapter to it                  _stateful
-    to_plain                                 values of programs to what a state may hold              _plain
+write_file · read_file                   a state in a file, replaced as a whole, durable          _files
+    └── encode · decode                  bytes, in any format and compression, found by content   _codec
+          ├── envelope: version, checksum, migrations                                             _envelope
+          ├── formats: JSON, MessagePack, Protocol Buffers, Erlang terms, DSPy's own              formats/
+          └── packed form: what every format can carry                                            _packed, _arrays
+canonical · from_canonical · content_id  the same bytes for equal states, everywhere              _canonical
+Stateful · as_stateful                   what has a state, and the adapter to it                  _stateful
+to_plain                                 values of programs to what a state may hold              _plain
 """
 
 from dspex.state._canonical import canonical as canonical

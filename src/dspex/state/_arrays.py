@@ -29,7 +29,9 @@ def packed(array: Any) -> dict[str, Any]:
     """dtype, shape and buffer of an array. Raises StateError for a dtype without a fixed layout (object, text)."""
     dtype = array.dtype.newbyteorder("<")
     if not _DTYPE.fullmatch(dtype.str) or array.ndim > _MAX_DIMENSIONS:
-        raise StateError(f"an array of {array.dtype} and {array.ndim} dimensions has no fixed layout; keep it as a list")
+        raise StateError(
+            f"an array of {array.dtype} and {array.ndim} dimensions has no fixed layout; keep it as a list"
+        )
     data = array.astype(dtype, copy=False).tobytes()
     return {"dtype": dtype.str, "shape": list(array.shape), "data": {"$bytes": data}}
 

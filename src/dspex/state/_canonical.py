@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from dspex.errors import StateFormatError
+from dspex.errors import StateError, StateFormatError
 from dspex.state import _packed
 
 
@@ -28,13 +28,15 @@ def from_canonical(data: bytes) -> Any:
     That the bytes are canonical is checked, so two stored chunks of one state are one chunk.
     """
     try:
-        tree = msgspec.msgpack.decode(data)
-        exact = _packed.deterministic(tree) == data
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        state = _packed.unpack(msgspec.msgpack.decode(data))
+        exact = canonical(state) == data
+    except StateFormatError:
+        raise
+    except (StateError, msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise StateFormatError(f"no canonical form of a state: {error}") from error
     if not exact:
-        raise StateFormatError("no canonical form of a state: keys are not sorted, or a value is not in its shortest form")
-    return _packed.unpack(tree)
+        raise StateFormatError("another form of a state: keys or items are not sorted, or a value is written otherwise")
+    return state
 
 
 def content_id(state: Any) -> str:

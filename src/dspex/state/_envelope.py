@@ -91,6 +91,8 @@ def _checksum(tree: Any) -> str:
 def _migrated(state: Any, written: int, major: int, migrations: Mapping[int, Callable[[Any], Any]]) -> Any:
     for step in range(written, major):
         if step not in migrations:
-            raise StateFormatError(f"format {written} is too old: nothing leads from {step} to {step + 1}", place="header")
+            raise StateFormatError(
+                f"format {written} is too old: nothing leads from {step} to {step + 1}", place="header"
+            )
         state = migrations[step](state)
     return state

@@ -43,14 +43,20 @@ def read_file(path: str | os.PathLike[str], *, max_size: int = _codec.MAX_SIZE) 
 
     Raises StateFormatError naming the file as `decode` does; OSError when it cannot be read.
     """
-    with open(path, "rb") as file:
+    source = os.fsdecode(path)
+    with open(path, "rb", opener=_open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise StateFormatError("is no regular file", source=os.fspath(path))
+            raise StateFormatError("is no regular file", source=source)
         if status.st_size > max_size:
-            raise StateFormatError(f"{status.st_size} bytes; max_size allows {max_size}", source=os.fspath(path))
+            raise StateFormatError(f"{status.st_size} bytes; max_size allows {max_size}", source=source)
         data = file.read()
-    return _codec.decode(data, source=os.fspath(path), max_size=max_size)
+    return _codec.decode(data, source=source, max_size=max_size)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A named pipe would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:

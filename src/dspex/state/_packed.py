@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 # Levels of lists and dicts inside each other in the packed tree; a tuple or set takes two, a `$dict` three.
 MAX_DEPTH = 100
+MAX_TREE = MAX_DEPTH + 3  # tag, content and bytes of an array at the deepest place
 _INT64 = range(-(2**63), 2**63)
 _PATH_SHOWN = 8  # steps of a path that an error shows; a list that holds itself has no end
 _HEX = re.compile(r"-?0x[0-9a-f]+")
@@ -252,7 +253,7 @@ def _unpack(node: Any, depth: int) -> Any:
     kind = type(node)
     if kind in _LEAVES:
         return node
-    if depth >= MAX_DEPTH:
+    if depth >= MAX_TREE:
         raise StateFormatError(_too_deep())
     if kind is list:
         return [_unpack(item, depth + 1) for item in node]
@@ -306,7 +307,7 @@ def _unpack_timedelta(content: Any, depth: int) -> timedelta:
 
 
 def _unpack_items(content: Any, depth: int) -> list[Any]:
-    if depth >= MAX_DEPTH:
+    if depth >= MAX_TREE:
         raise StateFormatError(_too_deep())
     return [_unpack(item, depth + 1) for item in _expect(content, list)]
 

@@ -40,7 +40,9 @@ def as_stateful(target: Any) -> Stateful:
             return _ObjectState(target)
         if dataclasses.is_dataclass(target):
             return _DataclassState(target)
-    raise UsageError(f"{target!r:.200} has no state: it needs dump_state and load_state, or to be a dataclass or a dict")
+    raise UsageError(
+        f"{target!r:.200} has no state: it needs dump_state and load_state, or to be a dataclass or a dict"
+    )
 
 
 class _ObjectState:
@@ -68,7 +70,9 @@ class _ObjectState:
         try:
             self._target.load_state(before)
         except Exception as second:
-            raise StateError(f"loading failed ({error!r}), and so did putting the old state back: {second!r}") from error
+            raise StateError(
+                f"loading failed ({error!r}), and so did putting the old state back: {second!r}"
+            ) from error
 
 
 class _DictState:

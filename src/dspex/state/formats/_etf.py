@@ -28,7 +28,7 @@ _NEW_FLOAT, _SMALL_INTEGER, _INTEGER, _SMALL_ATOM_UTF8 = 70, 97, 98, 119
 _SMALL_TUPLE, _NIL, _LIST, _BINARY, _SMALL_BIG, _LARGE_BIG, _MAP = 104, 106, 108, 109, 110, 111, 116
 _ATOMS: dict[bytes, bool | None] = {b"nil": None, b"true": True, b"false": False}
 _INT64 = range(-(2**63), 2**63)
-_MAX_DEPTH = _packed.MAX_DEPTH + 1  # the envelope is one level
+_MAX_DEPTH = _packed.MAX_TREE + 1  # the envelope is one level
 
 
 def dumps(tree: Any) -> bytes:
@@ -55,7 +55,10 @@ def _write_int(out: bytearray, node: int) -> None:
     else:
         digits = abs(node).to_bytes((node.bit_length() + 7) // 8, "little")
         small = len(digits) < 256
-        out += struct.pack(">BBB" if small else ">BIB", _SMALL_BIG if small else _LARGE_BIG, len(digits), node < 0) + digits
+        out += (
+            struct.pack(">BBB" if small else ">BIB", _SMALL_BIG if small else _LARGE_BIG, len(digits), node < 0)
+            + digits
+        )
 
 
 def _write_binary(out: bytearray, node: bytes) -> None:
@@ -169,7 +172,9 @@ class _Reader:
     def _atom(self, size: int) -> bool | None:
         name = self._take(size)
         if name not in _ATOMS:
-            raise self._bad(f"the atom {name.decode('latin-1')!r} is neither nil, true nor false; send a binary", self.at - size)
+            raise self._bad(
+                f"the atom {name.decode('latin-1')!r} is neither nil, true nor false; send a binary", self.at - size
+            )
         return _ATOMS[name]
 
     def binary(self, depth: int) -> str:

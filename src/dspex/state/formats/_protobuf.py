@@ -89,7 +89,9 @@ def dumps(tree: Any) -> bytes:
 
 def _fill(value: Any, node: Any, messages: int) -> None:
     if messages > _MAX_MESSAGES:
-        raise StateError("Protocol Buffers are read at most 100 messages deep, about 33 levels; save it in another format")
+        raise StateError(
+            "Protocol Buffers are read at most 100 messages deep, about 33 levels; save it in another format"
+        )
     _FILLERS[type(node)](value, node, messages)
 
 
