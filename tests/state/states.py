@@ -68,7 +68,7 @@ EVERYTHING = {
     "looks like a tag": [{"$int": "0x1"}, {"$ref": "#/x"}, {"$bytes": "AAAA"}],
     "moments": [
         dt.datetime(2024, 2, 29, 23, 59, 59, 999999),
-        dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc),
+        dt.datetime(1, 1, 1, tzinfo=dt.UTC),
         dt.date(9999, 12, 31),
         dt.time(1, 2, 3, 4),
         dt.timedelta(-1, 5, 7),

@@ -49,7 +49,7 @@ def test_the_order_of_keys_is_no_part_of_it(value):
         [0.0, -0.0, 0, False, None, "", b"", [], (), {}, set()],
         [{0: 1}, {"0": 1}, {(0,): 1}],
         [{"$int": "0x1"}, {"int": "0x1"}, 1],
-        [dt.datetime(2024, 1, 1), dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)],
+        [dt.datetime(2024, 1, 1), dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)],
         [numpy.zeros(2, "f4"), numpy.zeros(2, "f8"), numpy.zeros((2, 1), "f4"), numpy.zeros(2, "i4")],
         ["é", "e\u0301"],
     ],

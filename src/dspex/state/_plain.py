@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime, time, timezone
 from pathlib import PurePath
 from typing import Any
@@ -15,7 +15,16 @@ from typing import Any
 from dspex.errors import StateError
 from dspex.state import _packed
 
-_BASES = (bool, int, float, complex, str)  # of subclasses, the value without its class
+# Of subclasses, the value without its class; methods that a subclass may have overridden are not asked.
+_BASES: dict[type, Callable[[Any], Any]] = {
+    int: int.__pos__,
+    float: float.__pos__,
+    complex: complex.__pos__,
+    str: str.__str__,
+    bytes: lambda value: bytes(memoryview(value)),
+    bytearray: bytes,
+    memoryview: bytes,
+}
 
 
 def to_plain(value: Any) -> Any:
@@ -41,8 +50,10 @@ def _plain(value: Any, depth: int) -> Any:
         return value
     if depth >= _packed.MAX_DEPTH:
         raise StateError(f"nested deeper than {_packed.MAX_DEPTH} levels, or holds itself")
-    if kind in (list, tuple, set, frozenset):
+    if kind in (list, tuple):
         return kind(_plain(item, depth + 1) for item in value)
+    if kind in (set, frozenset):
+        return _plain_set(value, kind, depth)
     if kind is dict:
         return _plain_dict(value, depth)
     if kind in (datetime, time):
@@ -51,10 +62,23 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _plain_dict(value: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
-    found = {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
-    if len(found) != len(value):
-        raise StateError("two keys of one mapping become the same plain data")
-    return found
+    return dict(zip(_distinct(value, depth), [_plain(item, depth + 1) for item in value.values()], strict=True))
+
+
+def _plain_set(value: Set[Any], kind: Callable[[Any], Any], depth: int) -> Any:
+    return kind(_distinct(value, depth))
+
+
+def _distinct(keys: Iterable[Any], depth: int) -> list[Any]:
+    """Keys or items of a set, plain. Raises StateError when two become one, or one has no hash as plain data."""
+    plain = [_plain(key, depth + 1) for key in keys]
+    try:
+        distinct = len(set(plain))
+    except TypeError as error:
+        raise StateError(f"a key, or an item of a set, can be none as plain data: {error}") from error
+    if distinct != len(plain):
+        raise StateError("two keys, or two items of a set, become the same plain data")
+    return plain
 
 
 def _at_offset(value: Any) -> Any:
@@ -100,24 +124,24 @@ def _struct(value: Any, depth: int) -> dict[str, Any]:
     return _plain_dict({name: getattr(value, name) for name in value.__struct_fields__}, depth)
 
 
-def _numpy(value: Any) -> bool:
+def _is_numpy(value: Any) -> bool:
     return type(value).__module__ == "numpy" and hasattr(value, "dtype")
 
 
-def _plain_numpy(value: Any, depth: int) -> Any:
+def _numpy(value: Any, depth: int) -> Any:
     """Arrays are copied; numbers become Python's; moments, which NumPy counts otherwise, arrays without dimension."""
-    if value.dtype.kind in "biufc" and value.shape == () and not hasattr(value, "setflags_"):
-        return value.item() if _is_scalar(value) else value.copy()
-    return value[...].copy() if _is_scalar(value) else value.copy()
-
-
-def _is_scalar(value: Any) -> bool:
-    return type(value).__name__ != "ndarray"
+    if hasattr(value, "setflags") and type(value).__name__ == "ndarray":
+        return value.copy()
+    if value.dtype.kind in "mM":
+        return value[...].copy()
+    number = value.item()
+    if type(number) not in _packed.PLAIN_LEAVES:
+        raise StateError(f"a numpy.{type(value).__name__} has no plain form")
+    return number
 
 
 def _base(value: Any, depth: int) -> Any:
-    base = next(base for base in _BASES if isinstance(value, base))
-    return base.__new__(base, value) if base is not str else str.__str__(value)
+    return next(convert for base, convert in _BASES.items() if isinstance(value, base))(value)
 
 
 def _children(value: Any) -> Any:
@@ -130,15 +154,14 @@ def _children(value: Any) -> Any:
 
 _CLASSES: tuple[tuple[Callable[[Any], bool], Callable[[Any, int], Any]], ...] = (
     (_is_instance(enum.Enum), lambda value, depth: _plain(value.value, depth + 1)),
-    (_numpy, _plain_numpy),
     (_is_instance(*_BASES), _base),
+    (_is_numpy, _numpy),
     (_is_instance(PurePath), lambda value, depth: str(value)),
     (_is_dataclass, _fields),
     (_has("model_fields"), _model),
     (_has("__struct_fields__"), _struct),
-    (_is_instance(bytearray, memoryview), lambda value, depth: bytes(value)),
     (_is_instance(Mapping), _plain_dict),
     (_is_instance(tuple), lambda value, depth: tuple(_plain(item, depth + 1) for item in value)),
     (_is_instance(Sequence), lambda value, depth: [_plain(item, depth + 1) for item in value]),
-    (_is_instance(Set), lambda value, depth: {_plain(item, depth + 1) for item in value}),
+    (_is_instance(Set), lambda value, depth: _plain_set(value, set, depth)),
 )

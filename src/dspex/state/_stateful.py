@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import typing
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +12,9 @@ import msgspec
 
 from dspex.errors import StateError, StateMismatchError, UsageError
 from dspex.state._plain import to_plain
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @runtime_checkable
@@ -123,7 +125,7 @@ def _mapping(state: Any) -> dict[str, Any]:
 def _restored_fields(kind: type, state: dict[str, Any]) -> dict[str, Any]:
     """The value of each field of a dataclass. Raises StateMismatchError naming all that does not fit."""
     hints = _hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(kind)]
     wrong = [(name, "missing") for name in names if name not in state]
     wrong += [(str(name), "unknown") for name in state if name not in names]
     restored = {}

@@ -208,14 +208,19 @@ class _Reader:
 
     def _tuple(self, size: int, depth: int) -> Any:
         """Two elements, the first of which is a tag, are tagged content; all else is a tuple."""
-        items = []
+        items: list[Any] = []
         for _ in range(size):
-            if items == ["$bytes"] and size == 2 and self._take(1)[0] == _BINARY:
-                return {"$bytes": self._raw()}
+            if items == ["$bytes"] and size == 2:
+                return {"$bytes": self._tagged_bytes()}
             items.append(self.term(depth + 1))
         if size == 2 and type(items[0]) is str and items[0].startswith("$"):
             return {items[0]: items[1]}
         return {"$tuple": items}
+
+    def _tagged_bytes(self) -> bytes:
+        if self._take(1)[0] != _BINARY:
+            raise self._bad("no binary stands at a $bytes", self.at - 1)
+        return self._raw()
 
     def map_(self, depth: int) -> dict[str, Any]:
         pairs = [(self.term(depth + 1), self.term(depth + 1)) for _ in range(self._count(">I", 2))]

@@ -9,12 +9,15 @@ written. Entries are repeated messages and no `map`, as readers drop a key of a 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import StateError, StateFormatError
 from dspex.state import _packed
 from dspex.state._envelope import HEADER, STATE
 from dspex.state.formats._format import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAGIC = "dspex.state"
 _START = b"\x0a" + bytes([len(_MAGIC)]) + _MAGIC.encode()
@@ -155,7 +158,7 @@ def _node_map(found: Any) -> dict[str, Any]:
     return node
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Any], Any]] = {
     "null": lambda found: None,
     "list": lambda found: [_node(item) for item in found.items],
     "map": _node_map,
