@@ -16,7 +16,7 @@ from dspex import state
 from dspex.errors import StateFormatError
 from state.states import EVERYTHING, states
 
-relaxed = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 
 
 @relaxed

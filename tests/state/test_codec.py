@@ -1,5 +1,6 @@
 """Every format and compression gives back just the state that it was given."""
 
+import fractions
 import gzip
 import json
 
@@ -13,7 +14,7 @@ from dspex import state
 from dspex.errors import StateError, StateFormatError, UsageError
 from state.states import COMPRESSIONS, EVERYTHING, FORMATS, same, states
 
-relaxed = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("compression", [*COMPRESSIONS, None])
@@ -86,6 +87,8 @@ def test_a_bomb_is_refused(pack):
     [
         ({"a": [1, {"b": object()}]}, r"state\['a'\]\[1\]\['b'\]: a builtins.object"),
         ({"a": "\ud800"}, r"state\['a'\]: the text has half a surrogate pair"),
+        ({10**5000: object()}, "state.<int with a huge integer>.: a builtins.object"),
+        ([fractions.Fraction(1, 2**65536)], r"state\[0\]: a fraction of integers of more than 65536 bits"),
         ({"\udfff": 1}, "state: the text has half a surrogate pair"),
         ([numpy.array([object()])], r"state\[0\]: an array of object"),
         ([type("Named", (str,), {})("x")], r"state\[0\]: a .*Named"),

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from dspex import state
 from dspex.errors import StateFormatError
-from dspex.state import _packed
+from dspex.state import _unpacked
 from state.states import COMPRESSIONS, EVERYTHING, FORMATS, same
 
-relaxed = settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 GOOD = {(f, c): state.encode(EVERYTHING, format=f, compression=c) for f in FORMATS for c in COMPRESSIONS}
 STARTS = {f: GOOD[f, "plain"][:40] for f in FORMATS} | {"gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd", "": b""}
 kinds = st.sampled_from(sorted(GOOD))
@@ -81,7 +81,7 @@ values = st.recursive(
         | st.dictionaries(st.text(max_size=3) | st.integers(0, 9), inner, max_size=3)
         | st.builds(
             lambda tag, content: {tag: content},
-            st.sampled_from([*_packed._UNPACKERS, "$new"]),
+            st.sampled_from([*_unpacked._UNPACKERS, "$new"]),
             inner,
         )
     ),
@@ -103,6 +103,7 @@ def test_forged_trees(header, tree):
         {"$int": "0x" + "f" * 9 + "g"},
         {"$float": "1.5"},
         {"$fraction": [1, 0]},
+        {"$fraction": [{"$int": "0x" + "f" * 40_000}, 3]},
         {"$date": "2024-13-01"},
         {"$date": 5},
         {"$timedelta": [10**12, 0, 0]},
@@ -128,6 +129,24 @@ def test_tags_hold_what_they_must(tree):
     """A tag with content that it cannot have is refused, with the path to it."""
     data = msgspec.msgpack.encode({"dspex": {"format": "1.0"}, "state": {"here": [tree]}})
     assert refused(data).place.startswith("state['here'][0]")
+
+
+def nested_messages(levels):
+    """Lists in lists, of one item each, as Protocol Buffers."""
+    parts, size = [], 0
+    for _ in range(2 * levels - 1):
+        tag = b"\x0a" if len(parts) % 2 else b"\x3a"
+        parts.append(tag + _varint(size))
+        size += len(parts[-1])
+    return b"\x22" + _varint(size) + b"".join(reversed(parts))
+
+
+def _varint(number):
+    found = bytearray()
+    while number >= 128:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +183,8 @@ def test_tags_hold_what_they_must(tree):
         b"\x82\xa5dspex\x81\xa6format\xa31.0\xa5state\xd6\xff\0\0\0\0",  # a timestamp
         b"\x82\xa5dspex\x01\x05\x01",
         b"\x0a\x0bdspex.state" + b"\x22\x7f" * 40,
+        b"\x0a\x0bdspex.state\x12\x031.0" + nested_messages(60),
+        b"\x0a\x0bdspex.state\x12\x031.0" + nested_messages(10_000),
     ],
 )
 def test_foreign_and_crafted_bytes(data):

@@ -4,7 +4,7 @@ write_file · read_file                   a state in a file, replaced as a whole
     └── encode · decode                  bytes, in any format and compression, found by content   _codec
           ├── envelope: version, checksum, migrations                                             _envelope
           ├── formats: JSON, MessagePack, Protocol Buffers, Erlang terms, DSPy's own              formats/
-          └── packed form: what every format can carry                                            _packed, _arrays
+          └── packed form: what every format can carry                                            _packed, _unpacked, _arrays
 canonical · from_canonical · content_id  the same bytes for equal states, everywhere              _canonical
 Stateful · as_stateful                   what has a state, and the adapter to it                  _stateful
 to_plain                                 values of programs to what a state may hold              _plain

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from dspex.errors import StateError, StateFormatError
-from dspex.state import _packed
+from dspex.state import _packed, _unpacked
 
 
 def canonical(state: Any) -> bytes:
@@ -28,7 +28,7 @@ def from_canonical(data: bytes) -> Any:
     That the bytes are canonical is checked, so two stored chunks of one state are one chunk.
     """
     try:
-        state = _packed.unpack(msgspec.msgpack.decode(data))
+        state = _unpacked.unpack(msgspec.msgpack.decode(data))
         exact = canonical(state) == data
     except StateFormatError:
         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dspex.errors import StateFormatError, UsageError
-from dspex.state import _compression, _envelope, _packed
+from dspex.state import _compression, _envelope, _packed, _unpacked
 from dspex.state.formats import _dspy, _etf, _json, _messagepack, _protobuf
 
 FORMATS = {module.FORMAT.name: module.FORMAT for module in (_json, _messagepack, _protobuf, _etf, _dspy)}
@@ -61,11 +61,11 @@ def _decoded(data: bytes, max_size: int) -> Any:
         raise StateFormatError(f"no state file: it starts with {data[:16]!r}", place="byte 0")
     tree = chosen.loads(data)
     if _envelope.is_envelope(tree):
-        return _packed.unpack(_checked(tree))
+        return _unpacked.unpack(_checked(tree))
     if chosen is _json.FORMAT:
         _packed.check_depth(tree)
         return tree
-    return _packed.unpack(tree)
+    return _unpacked.unpack(tree)
 
 
 def _checked(tree: Any) -> Any:

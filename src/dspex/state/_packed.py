@@ -2,8 +2,8 @@
 
 A state is *plain data*: None, bool, int, float, complex, str, bytes, Decimal, Fraction, UUID, datetime, date, time,
 timedelta, NumPy arrays, and lists, tuples, dicts, sets and frozensets of these. Nothing else, and no subclass:
-what is read back has exactly the type that was written. `pack` checks that and gives the packed form; `unpack`
-is its inverse and trusts nothing.
+what is read back has exactly the type that was written. `pack` checks that and gives the packed form;
+`_unpacked.unpack` is its inverse.
 
 Theory of operation. A packed tree holds only what JSON, MessagePack, Protocol Buffers and Erlang terms all have:
 None, bool, 64-bit int, finite float, str, list, and dict with str keys. Everything else is *tagged*: a dict of
@@ -23,7 +23,6 @@ trees on every machine; of a dict with str keys the order is kept, as people rea
 from __future__ import annotations
 
 import math
-import re
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
 # Levels of lists and dicts inside each other in the packed tree; a tuple or set takes two, a `$dict` three.
 MAX_DEPTH = 100
 MAX_TREE = MAX_DEPTH + 3  # tag, content and bytes of an array at the deepest place
+MAX_FRACTION = 1 << 16  # bits of its integers: reducing larger ones, when they are read, could take hours
 _INT64 = range(-(2**63), 2**63)
 _PATH_SHOWN = 8  # steps of a path that an error shows; a list that holds itself has no end
-_HEX = re.compile(r"-?0x[0-9a-f]+")
 
 
 def deterministic(tree: Any) -> bytes:
@@ -75,27 +74,18 @@ def pack(state: Any) -> Any:
         raise StateError("state: nested too deep for what is left of the stack") from error
 
 
-def unpack(tree: Any) -> Any:
-    """The state of a packed tree, read from anywhere. Raises StateFormatError naming the path of what is wrong."""
-    try:
-        return _unpack(tree, 0)
-    except StateFormatError as error:
-        place = f"state{path_of_failure(tree, _branches, _unpack)}"
-        raise StateFormatError(error.cause, place=place) from error.__cause__
-
-
 def check_depth(tree: Any) -> None:
     """Refuse (StateFormatError) a tree of lists and dicts that is too deep, level by level, without recursion."""
     level, depth = [tree], 0
     while level:
         if depth > MAX_DEPTH:
-            raise StateFormatError(_too_deep())
+            raise StateFormatError(too_deep())
         children = [child for node in level for child in (node.values() if type(node) is dict else node)]
         level = [child for child in children if type(child) in (dict, list)]
         depth += 1
 
 
-def _too_deep() -> str:
+def too_deep() -> str:
     return f"nested deeper than {MAX_DEPTH} levels"
 
 
@@ -108,7 +98,7 @@ def path_of_failure(
         step = next((pair for pair in children(value) if _fails(attempt, pair[1])), None)
         if step is None:
             break
-        steps += f"[{_shown(step[0])}]"
+        steps += f"[{shown(step[0])}]"
         value = step[1]
     return steps
 
@@ -121,8 +111,12 @@ def _fails(attempt: Callable[[Any, int], Any], value: Any) -> bool:
     return False
 
 
-def _shown(key: Any) -> str:
-    text = repr(key)
+def shown(key: Any) -> str:
+    """A key in an error, not too long."""
+    try:
+        text = repr(key)
+    except ValueError:  # Python writes no int of more than some thousand digits
+        text = f"<{type(key).__name__} with a huge integer>"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -131,16 +125,6 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from value.items()
     elif type(value) in (list, tuple):
         yield from enumerate(value)
-
-
-def _branches(node: Any) -> Iterator[tuple[Any, Any]]:
-    if type(node) is dict:
-        yield from node.items()
-    elif type(node) is list:
-        yield from enumerate(node)
-
-
-# Packing
 
 
 def _pack(value: Any, depth: int) -> Any:
@@ -155,7 +139,7 @@ def _pack(value: Any, depth: int) -> Any:
 
 def _deeper(depth: int, levels: int = 1) -> int:
     if depth + levels > MAX_DEPTH:
-        raise StateError(f"{_too_deep()}, or holds itself")
+        raise StateError(f"{too_deep()}, or holds itself")
     return depth + levels
 
 
@@ -211,6 +195,8 @@ def _pack_set(value: Iterable[Any], depth: int) -> Any:
 
 
 def _pack_fraction(value: Fraction, depth: int) -> Any:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_FRACTION:
+        raise StateError(f"a fraction of integers of more than {MAX_FRACTION} bits; keep a tuple of both")
     return {"$fraction": [_pack_int(value.numerator, depth), _pack_int(value.denominator, depth)]}
 
 
@@ -244,109 +230,3 @@ _PACKERS: dict[type, Callable[[Any, int], Any]] = {
 
 
 PLAIN_LEAVES = frozenset(_PACKERS) - {list, tuple, dict, set, frozenset, datetime, time}  # need no look inside
-
-
-# Unpacking
-
-
-def _unpack(node: Any, depth: int) -> Any:
-    kind = type(node)
-    if kind in _LEAVES:
-        return node
-    if depth >= MAX_TREE:
-        raise StateFormatError(_too_deep())
-    if kind is list:
-        return [_unpack(item, depth + 1) for item in node]
-    if kind is dict and set(map(type, node)) <= {str}:
-        return _untag(node, depth) if is_tagged(node) else {key: _unpack(item, depth + 1) for key, item in node.items()}
-    raise StateFormatError(f"a {kind.__name__} stands where a state has none")
-
-
-_LEAVES = frozenset({type(None), bool, int, float, str})
-
-
-def _untag(node: dict[str, Any], depth: int) -> Any:
-    ((tag, content),) = node.items()
-    unpacker = _UNPACKERS.get(tag)
-    if unpacker is None:
-        raise StateFormatError(f"the tag {_shown(tag)} is unknown")
-    try:
-        return unpacker(content, depth + 1)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        if isinstance(error, StateFormatError):
-            raise
-        raise StateFormatError(f"{tag} does not hold what it must: {error}") from error
-
-
-def _expect(content: Any, kind: type) -> Any:
-    if type(content) is not kind:
-        raise StateFormatError(f"a {type(content).__name__} stands where a {kind.__name__} must")
-    return content
-
-
-def _unpack_int(content: Any, depth: int) -> int:
-    if not _HEX.fullmatch(_expect(content, str)):
-        raise StateFormatError("a large integer must be written as 0x1f")
-    return int(content, 16)
-
-
-def _unpack_float(content: Any, depth: int) -> float:
-    if content not in ("nan", "inf", "-inf"):
-        raise StateFormatError("a tagged float must be 'nan', 'inf' or '-inf'")
-    return float(content)
-
-
-def _pair(content: Any, kind: type, depth: int) -> tuple[Any, Any]:
-    first, second = (_expect(_unpack(item, depth + 1), kind) for item in _expect(content, list))
-    return first, second
-
-
-def _unpack_timedelta(content: Any, depth: int) -> timedelta:
-    days, seconds, microseconds = (_expect(item, int) for item in _expect(content, list))
-    return timedelta(days, seconds, microseconds)
-
-
-def _unpack_items(content: Any, depth: int) -> list[Any]:
-    if depth >= MAX_TREE:
-        raise StateFormatError(_too_deep())
-    return [_unpack(item, depth + 1) for item in _expect(content, list)]
-
-
-def _unpack_set(content: Any, depth: int) -> frozenset[Any]:
-    items = _unpack_items(content, depth)
-    found = frozenset(items)
-    if len(found) != len(items):
-        raise StateFormatError("an item stands in a set twice")
-    return found
-
-
-def _unpack_pairs(content: Any, depth: int) -> dict[Any, Any]:
-    pairs = [tuple(_expect(pair, list)) for pair in _unpack_items(content, depth)]
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise StateFormatError("a key stands in a dict twice")
-    return found
-
-
-def _unpack_array(content: Any, depth: int) -> Any:
-    return _arrays.unpacked(_unpack(_expect(content, dict), depth))
-
-
-_UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
-    "$int": _unpack_int,
-    "$float": _unpack_float,
-    "$complex": lambda content, depth: complex(*_pair(content, float, depth)),
-    "$bytes": lambda content, depth: _expect(content, bytes),
-    "$decimal": lambda content, depth: Decimal(_expect(content, str)),
-    "$fraction": lambda content, depth: Fraction(*_pair(content, int, depth)),
-    "$uuid": lambda content, depth: UUID(_expect(content, str)),
-    "$datetime": lambda content, depth: datetime.fromisoformat(_expect(content, str)),
-    "$date": lambda content, depth: date.fromisoformat(_expect(content, str)),
-    "$time": lambda content, depth: time.fromisoformat(_expect(content, str)),
-    "$timedelta": _unpack_timedelta,
-    "$tuple": lambda content, depth: tuple(_unpack_items(content, depth)),
-    "$set": lambda content, depth: set(_unpack_set(content, depth)),
-    "$frozenset": _unpack_set,
-    "$dict": _unpack_pairs,
-    "$array": _unpack_array,
-}

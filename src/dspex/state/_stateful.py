@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from dspex.errors import StateError, StateMismatchError, UsageError
+from dspex.state._packed import shown
 from dspex.state._plain import to_plain
 
 if typing.TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _restored_fields(kind: type, state: dict[str, Any]) -> dict[str, Any]:
     hints = _hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     wrong = [(name, "missing") for name in names if name not in state]
-    wrong += [(str(name), "unknown") for name in state if name not in names]
+    wrong += [(name if type(name) is str else shown(name), "unknown") for name in state if name not in names]
     restored = {}
     for name in (name for name in names if name in state):
         try:
@@ -162,10 +163,10 @@ def _restored(kind: Any, value: Any) -> Any:
 def _differences(given: Any, taken: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Keys that a nested class ignored, or filled in by itself: neither may pass in silence."""
     if type(given) is dict and type(taken) is dict:
-        yield from ((f"{path}[{key!r}]", "unknown") for key in given.keys() - taken.keys())
-        yield from ((f"{path}[{key!r}]", "missing") for key in taken.keys() - given.keys())
+        yield from ((f"{path}[{shown(key)}]", "unknown") for key in given.keys() - taken.keys())
+        yield from ((f"{path}[{shown(key)}]", "missing") for key in taken.keys() - given.keys())
         for key in given.keys() & taken.keys():
-            yield from _differences(given[key], taken[key], f"{path}[{key!r}]")
+            yield from _differences(given[key], taken[key], f"{path}[{shown(key)}]")
     elif isinstance(given, list | tuple) and isinstance(taken, list | tuple):
         for index, (one, other) in enumerate(zip(given, taken, strict=False)):
             yield from _differences(one, other, f"{path}[{index}]")
