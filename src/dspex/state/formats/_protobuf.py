@@ -137,7 +137,7 @@ def loads(data: bytes) -> Any:
 
     try:
         file = from_bytes(data)
-    except DecodeError as error:
+    except (DecodeError, ValueError) as error:  # a ValueError, for text: where the library runs in pure Python
         raise StateFormatError(f"no Protocol Buffers message File: {error}") from error
     header = {"format": file.format} | ({"sha256": file.sha256} if file.sha256 else {})
     return {HEADER: header, STATE: _node(file.state)}
