@@ -117,6 +117,7 @@ def test_forged_trees(header, tree):
         {"$decimal": "x"},
         {"$bytes": "text"},
         {"$pickle": "x"},
+        {"$array": {"$bytes": b""}},
         {"$array": {"dtype": "|O", "shape": [1], "data": {"$bytes": b"12345678"}}},
         {"$array": {"dtype": "<f8", "shape": [2**62, 4], "data": {"$bytes": b""}}},
         {"$array": {"dtype": "<f8", "shape": [-1], "data": {"$bytes": b"12345678"}}},

@@ -36,9 +36,9 @@ def packed(array: Any) -> dict[str, Any]:
     return {"dtype": dtype.str, "shape": list(array.shape), "data": {"$bytes": data}}
 
 
-def unpacked(content: dict[str, Any]) -> Any:
+def unpacked(content: Any) -> Any:
     """The array of such content, writable. Raises StateFormatError when dtype, shape and buffer disagree."""
-    if content.keys() != {"dtype", "shape", "data"}:
+    if type(content) is not dict or content.keys() != {"dtype", "shape", "data"}:
         raise StateFormatError("an array has dtype, shape and data")
     dtype, shape, data = content["dtype"], content["shape"], content["data"]
     _check(dtype, shape, data)
