@@ -1,0 +1,188 @@
+"""Enumeration: every parameter and sub-module of a program, each once, under its first path.
+
+Theory of operation. A program is a graph: modules refer to modules, share them, and may refer back. The walk keeps its
+own stack, so depth costs memory but no recursion, and a set of what it has seen, so what is shared is entered once and
+a cycle ends. What a value is for the walk depends on its type alone; that is found out once for each type and walk,
+so the thousand strings and numbers among the attributes cost one lookup each.
+
+Parameters are met depth first, in the order in which attributes were set: that is the order of DSPy, and the first path is
+the one that reads first. Sub-modules are met breadth first, as in DSPy, so their first path is a shortest one.
+
+Entered are: modules, lists, tuples, dicts and dataclasses, at any depth. Not entered: parameters, which are leaves, and
+sets, in which nothing has a place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dspex.modules._parameter import Parameter
+from dspex.modules._paths import bare, below, key_texts
+
+OTHER, LEAF, MODULE, ITEMS, ENTRIES, RECORD = range(6)
+
+Found = tuple[str, Any, int]
+
+
+class Node:
+    """What has children in its attributes: the base of `Module`, and all that the walk needs to know of it."""
+
+    _compiled: bool = False
+
+
+class Kinds(dict[type, int]):
+    """What values of a type are for a walk; each type is asked about once."""
+
+    def __missing__(self, kind: type) -> int:
+        self[kind] = found = _kind_of(kind)
+        return found
+
+
+def _kind_of(kind: type) -> int:
+    if issubclass(kind, Parameter):
+        return LEAF
+    if issubclass(kind, Node):
+        return MODULE
+    if issubclass(kind, (list, tuple)):
+        return ITEMS
+    if issubclass(kind, dict):
+        return ENTRIES
+    return RECORD if dataclasses.is_dataclass(kind) and not issubclass(kind, type) else OTHER
+
+
+# --- parameters ---
+
+
+def parameters_of(root: Any, *, frozen: bool = False) -> list[tuple[str, Parameter]]:
+    """Every parameter of `root` with its path, those of frozen sub-modules only when `frozen` is set."""
+    if isinstance(root, Parameter):
+        return [("self", root)]
+    kinds, seen = Kinds(), {id(root)}
+    found: list[tuple[str, Parameter]] = []
+    stack = [iter(children("", root, MODULE, kinds))]
+    while stack:
+        for path, value, kind in stack[-1]:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if kind == LEAF:
+                found.append((path, value))
+            elif frozen or not (kind == MODULE and value._compiled):
+                stack.append(iter(children(path, value, kind, kinds)))
+                break
+        else:
+            stack.pop()
+    return found
+
+
+def children(path: str, node: Any, kind: int, kinds: Kinds) -> list[Found]:
+    """The children of one node that are of interest, each with its path and what it is for a walk."""
+    if kind == ITEMS:
+        return [(f"{path}[{i}]", value, kinds[type(value)]) for i, value in enumerate(node) if kinds[type(value)]]
+    if kind == ENTRIES:
+        return _entries(path, node, kinds)
+    return [
+        (below(path, name), value, kinds[type(value)]) for name, value in attributes_of(node) if kinds[type(value)]
+    ]
+
+
+def _entries(path: str, node: dict[Any, Any], kinds: Kinds) -> list[Found]:
+    items = list(node.items())
+    if not any(kinds[type(value)] for _, value in items):
+        return []
+    texts = key_texts([key for key, _ in items])
+    return [
+        (f"{path}[{text}]", value, kinds[type(value)])
+        for text, (_, value) in zip(texts, items, strict=True)
+        if kinds[type(value)]
+    ]
+
+
+def attributes_of(node: Any) -> list[tuple[str, Any]]:
+    """The attributes of a module or a dataclass as they are at this moment, whoever else is setting some."""
+    if hasattr(node, "__dict__"):
+        return list(vars(node).items())
+    names = [field.name for field in dataclasses.fields(node)]
+    return [(name, getattr(node, name)) for name in names if hasattr(node, name)]
+
+
+# --- as DSPy does it ---
+
+
+def parameters_as_dspy(root: Any) -> list[tuple[str, Parameter]]:
+    """Exactly what DSPy's `named_parameters` finds, by DSPy's names, but in linear time and with an end to cycles.
+
+    It looks into the containers that are attributes of modules, but not into containers inside of these, nor into
+    dataclasses, nor into frozen sub-modules; and it looks inside a parameter when that is the root.
+    """
+    kinds, seen = Kinds(), {id(root)}
+    found: list[tuple[str, Parameter]] = [("self", root)] if isinstance(root, Parameter) else []
+    stack = [_children_as_dspy("", root, kinds)]
+    while stack:
+        for path, value, kind in stack[-1]:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if kind == LEAF:
+                found.append((path, value))
+            elif not value._compiled:
+                stack.append(_children_as_dspy(f"{path}.", value, kinds))
+                break
+        else:
+            stack.pop()
+    return found
+
+
+def _children_as_dspy(prefix: str, node: Any, kinds: Kinds) -> Iterator[Found]:
+    for name, value in list(vars(node).items()):
+        kind = kinds[type(value)]
+        inside: Iterable[tuple[str, Any]] = ()
+        if kind in (LEAF, MODULE):
+            yield f"{prefix}{name}", value, kind
+        elif kind == ITEMS:
+            inside = ((f"{prefix}{name}[{i}]", item) for i, item in enumerate(value))
+        elif kind == ENTRIES:
+            inside = ((f"{prefix}{name}['{key}']", item) for key, item in list(value.items()))
+        for path, item in inside:
+            if kinds[type(item)] in (LEAF, MODULE):
+                yield path, item, kinds[type(item)]
+
+
+# --- sub-modules ---
+
+
+def sub_modules_of(
+    root: Any, type_: Any, *, skip_compiled: bool, max_depth: int | None, enter_parameters: bool
+) -> Iterator[tuple[str, Any]]:
+    """Everything of type `type_` in the graph, breadth first; see `Module.named_sub_modules`."""
+    kinds, seen = Kinds(), {id(root)}
+    queue: deque[tuple[str, Any, int]] = deque([("self", root, 0)])
+    while queue:
+        path, node, depth = queue.popleft()
+        if isinstance(node, type_):
+            yield path, node
+        if isinstance(node, Node) and (depth == max_depth or (skip_compiled and node._compiled)):
+            continue
+        if node is not root and kinds[type(node)] == LEAF and not enter_parameters:
+            continue
+        for name, value in _everything_in(path, node, kinds):
+            if id(value) not in seen:
+                seen.add(id(value))
+                queue.append((name, value, depth + isinstance(value, Node)))
+
+
+def _everything_in(path: str, node: Any, kinds: Kinds) -> list[tuple[str, Any]]:
+    """All that a node holds, of interest or not: somebody may look for any type."""
+    kind = kinds[type(node)]
+    if kind == ITEMS:
+        return [(f"{path}[{i}]", value) for i, value in enumerate(node)]
+    if kind == ENTRIES:
+        items = list(node.items())
+        texts = key_texts([key for key, _ in items])
+        return [(f"{path}[{bare(text)}]", value) for text, (_, value) in zip(texts, items, strict=True)]
+    if kind == OTHER:
+        return []
+    return [(below(path, name), value) for name, value in attributes_of(node)]
