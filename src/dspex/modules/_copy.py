@@ -26,7 +26,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex.examples import Example
-from dspex.modules._walk import Node, attributes_of
+from dspex.modules._node import OWN, Node
+from dspex.modules._parameter import Parameter
+from dspex.modules._walk import attributes_of
 
 Copier = Callable[[Any], Any]
 
@@ -55,13 +57,13 @@ _ATOMS = (
 )
 
 
-def copied(root: Any, memo: dict[int, Any] | None = None) -> Any:
+def copied(root: Any, memo: dict[int, Any] | None = None, *, stacklevel: int = 3) -> Any:
     """A deep copy of `root`. One UserWarning names all that was kept by reference, each with its path."""
     copying = _Copying({} if memo is None else memo)
     made = copying.copy(root)
     copying.fill()
     if copying.kept:
-        warnings.warn(_told(root, copying.kept), stacklevel=4)
+        warnings.warn(_told(root, copying.kept), stacklevel=stacklevel)
     return made
 
 
@@ -107,10 +109,16 @@ class _Copying:
         if kind in (set, frozenset):
             return self._set
         if issubclass(kind, Node):
-            return self._module if _is_stock(kind, Node) else self._other
-        if dataclasses.is_dataclass(kind) and _is_stock(kind, object):
+            return self._node_copier(kind)
+        if (dataclasses.is_dataclass(kind) or issubclass(kind, Parameter)) and _is_stock(kind, object):
             return self._record
         return self._example if kind is Example else self._other
+
+    def _node_copier(self, kind: type) -> Copier:
+        if _is_stock(kind, Node) and not any(vars(base).get("__slots__") for base in kind.__mro__):
+            return self._module
+        stock_copy = getattr(kind, "__deepcopy__", None) is Node.__deepcopy__
+        return self._pickled if stock_copy else self._other
 
     def _note(self, value: Any, made: Any) -> Any:
         self._memo[id(value)] = made
@@ -164,13 +172,19 @@ class _Copying:
         return made
 
     def _module(self, value: Any) -> Any:
-        made = type(value).__new__(type(value))
-        return self._later(self._fill_module, value, made)
+        return self._later(self._fill_module, value, object.__new__(type(value)))
 
     def _fill_module(self, value: Any, made: Any) -> None:
         attributes = vars(made)
-        for name, item in value.__getstate__().items():
-            attributes[name] = self.copy(item)
+        for name, item in list(vars(value).items()):
+            attributes[name] = [] if name in OWN else self.copy(item)
+
+    def _pickled(self, value: Any) -> Any:
+        """A copy of a module whose class says what its state is, by the methods that pickle asks."""
+        make, arguments, state, *_ = value.__reduce_ex__(4)
+        made = self._note(value, make(*[self._whole(argument) for argument in arguments]))
+        made.__setstate__(self._whole(state))
+        return made
 
     def _record(self, value: Any) -> Any:
         return self._later(self._fill_record, value, object.__new__(type(value)))
@@ -198,8 +212,7 @@ class _Copying:
 def _is_stock(kind: type, base: type) -> bool:
     """Whether a class leaves copying as `base` has it."""
     names = ("__deepcopy__", "__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
-    stock = base if base is not Node else next(cls for cls in kind.__mro__ if "__deepcopy__" in vars(cls))
-    return all(getattr(kind, name, None) == getattr(stock, name, None) for name in names)
+    return all(getattr(kind, name, None) == getattr(base, name, None) for name in names)
 
 
 def _emptied(value: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import StateMismatchError
 from dspex.modules._values import fitted, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dspex.modules._values import Mismatches
 
 
@@ -40,7 +39,7 @@ class Parameter:
 
     def check_state(self, state: Mapping[str, Any]) -> Mismatches:
         """What does not fit, as (path within this parameter, reason); empty when all of it can be loaded."""
-        return self._fitting(state)[1]
+        return self.fitting_state(state)[1]
 
     def load_state(
         self, state: Mapping[str, Any], strict: bool = True, *, allow_unsafe_lm_state: bool = False
@@ -49,7 +48,7 @@ class Parameter:
 
         Raises StateMismatchError, having changed nothing, when `strict` and anything does not fit.
         """
-        values, mismatches = self._fitting(state)
+        values, mismatches = self.fitting_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
         if mismatches and strict:
             raise StateMismatchError(told(mismatches, type(self).__name__), mismatches=mismatches)
         vars(self).update(values)
@@ -58,12 +57,18 @@ class Parameter:
     def _state_attributes(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
-    def _fitting(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], Mismatches]:
-        """The values as they would be set, and what does not fit."""
-        own, mismatches, values = self._state_attributes(), [], {}
+    def fitting_state(
+        self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False
+    ) -> tuple[dict[str, Any], Mismatches]:
+        """The values as they would be set, and what does not fit. A subclass with a layout of its own says so here."""
+        if not isinstance(state, Mapping):
+            return {}, (("", f"is of type {type(state).__name__}, but a mapping is needed"),)
+        own = self._state_attributes()
+        mismatches: list[tuple[str, str]] = []
+        values: dict[str, Any] = {}
         mismatches += [(name, "is missing") for name in own if name not in state]
         mismatches += [(str(name), "is no attribute of this parameter") for name in state if name not in own]
-        for name in own.keys() & state.keys():
+        for name in [name for name in own if name in state]:
             value, wrong = fitted(state[name], own[name], name)
             mismatches += wrong
             if not wrong:

@@ -150,13 +150,16 @@ class Predictor(Parameter, Module):
             state["demo_inputs"] = marks
         return state
 
-    def _fitting(self, state: Any, allow_unsafe_lm_state: bool) -> tuple[dict[str, Any], Mismatches]:
+    def fitting_state(
+        self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False
+    ) -> tuple[dict[str, Any], Mismatches]:
+        """The attributes as they would be set, and what does not fit; "" is the path of the whole."""
         if not isinstance(state, Mapping):
             return {}, (("", f"is of type {type(state).__name__}, but the state of a predictor is needed"),)
         wrong = [(key, "is missing") for key in _NEEDED if key not in state]
         wrong += [(str(key), "is no part of a predictor's state") for key in state if key not in _KNOWN]
         values: dict[str, Any] = {}
-        for key in _KNOWN & state.keys() - {"demo_inputs"}:
+        for key in sorted(_KNOWN & state.keys() - {"demo_inputs"}):
             value, reasons = self._fitted_part(key, state, safe=not allow_unsafe_lm_state)
             wrong += reasons
             if not reasons:

@@ -19,18 +19,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dspex.modules._node import Node
 from dspex.modules._parameter import Parameter
 from dspex.modules._paths import bare, below, key_texts
 
 OTHER, LEAF, MODULE, ITEMS, ENTRIES, RECORD = range(6)
 
 Found = tuple[str, Any, int]
-
-
-class Node:
-    """What has children in its attributes: the base of `Module`, and all that the walk needs to know of it."""
-
-    _compiled: bool = False
 
 
 class Kinds(dict[type, int]):
