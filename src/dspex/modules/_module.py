@@ -13,7 +13,7 @@ from dspex.modules import _paths, _state
 from dspex.modules._copy import copied
 from dspex.modules._node import Node
 from dspex.modules._parameter import Parameter
-from dspex.modules._walk import parameters_as_dspy, parameters_of, sub_modules_of
+from dspex.modules._walk import parameters_as_dspy, parameters_of, places_of, sub_modules_of
 
 if TYPE_CHECKING:
     import os
@@ -195,7 +195,7 @@ class Module(Node):
     def map_named_predictors(self, func: Callable[[Any], Any]) -> Self:
         """Put `func(predictor)` in the place of every predictor, wherever it is; gives the module itself."""
         changed = {id(predictor): (predictor, func(predictor)) for predictor in self.predictors()}
-        for path, predictor in _places(self, changed):
+        for path, predictor in places_of(self, changed):
             self.set_attribute_by_name(path, changed[id(predictor)][1])
         return self
 
@@ -335,10 +335,3 @@ def _inputs(example: Any) -> dict[str, Any]:
 def _allowed(max_errors: int | None) -> int:
     """DSPy gives a batch up at the `max_errors`-th failure; `run_batch` says how many may fail."""
     return max((_MAX_ERRORS if max_errors is None else max_errors) - 1, 0)
-
-
-def _places(root: Module, wanted: Mapping[int, Any]) -> list[tuple[str, Any]]:
-    """Every place at which one of the wanted parameters is, shared ones several times."""
-    from dspex.modules._walk import places_of
-
-    return places_of(root, wanted)

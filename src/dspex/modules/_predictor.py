@@ -26,7 +26,7 @@ _log = logging.getLogger("dspex.modules")
 UNSAFE = frozenset({"api_base", "base_url", "model_list"})
 _SECRET = "api_key"
 _NEEDED = ("demos", "signature", "lm")
-_KNOWN = frozenset({"traces", "train", *_NEEDED, "fields", "config", "demo_inputs"})
+_KNOWN = frozenset({"traces", "train", *_NEEDED, "fields", "config", "demo_inputs", "metadata"})
 
 
 class Predictor(Parameter, Module):
@@ -159,7 +159,7 @@ class Predictor(Parameter, Module):
         wrong = [(key, "is missing") for key in _NEEDED if key not in state]
         wrong += [(str(key), "is no part of a predictor's state") for key in state if key not in _KNOWN]
         values: dict[str, Any] = {}
-        for key in sorted(_KNOWN & state.keys() - {"demo_inputs"}):
+        for key in sorted(_KNOWN & state.keys() - {"demo_inputs", "metadata"}):
             value, reasons = self._fitted_part(key, state, safe=not allow_unsafe_lm_state)
             wrong += reasons
             if not reasons:

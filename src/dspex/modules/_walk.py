@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from dspex.modules._node import Node
@@ -181,3 +181,23 @@ def _everything_in(path: str, node: Any, kinds: Kinds) -> list[tuple[str, Any]]:
     if kind == OTHER:
         return []
     return [(below(path, name), value) for name, value in attributes_of(node)]
+
+
+# --- places ---
+
+
+def places_of(root: Any, wanted: Container[int]) -> list[tuple[str, Any]]:
+    """Every path at which one of the objects with these ids is, several for what is shared; frozen modules excepted."""
+    if id(root) in wanted:
+        return [("self", root)]
+    kinds, seen = Kinds(), {id(root)}
+    places: list[tuple[str, Any]] = []
+    stack: list[Found] = [("", root, MODULE)]
+    while stack:
+        for path, value, kind in children(*stack.pop(), kinds):
+            if id(value) in wanted:
+                places.append((path, value))
+            elif kind != LEAF and id(value) not in seen and not (kind == MODULE and value._compiled):
+                seen.add(id(value))
+                stack.append((path, value, kind))
+    return places
