@@ -1,13 +1,13 @@
 """Programs as trees of modules with parameters, that can be found, copied, dumped and loaded.
 
-    Module · Predictor · Sequence · Parallel · Ensemble · Fallback    _module, _predictor, _composition
-        ├── what is in it, and where       _walk, _paths
-        ├── deep copies                    _copy
-        ├── state: checked, then all or nothing    _state, _values
-        ├── files, whole programs          _files (on dspex.state)
-        ├── calls that somebody watches; batches   _calls, _batch
-        └── trees and differences to look at       _tree, _diff
-    Parameter                              a leaf                 _parameter
+Module · Predictor · Sequence · Parallel · Ensemble · Fallback    _module, _predictor, _composition
+    ├── what is in it, and where       _walk, _paths
+    ├── deep copies                    _copy
+    ├── state: checked, then all or nothing    _state, _values
+    ├── files, whole programs          _files (on dspex.state)
+    ├── calls that somebody watches; batches   _calls, _batch
+    └── trees and differences to look at       _tree, _diff
+Parameter                              a leaf                 _parameter
 """
 
 from dspex.modules._composition import Ensemble as Ensemble

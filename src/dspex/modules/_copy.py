@@ -131,14 +131,14 @@ class _Copying:
 
     # --- each kind of value ---
 
-    def _list(self, value: list[Any]) -> list[Any]:
+    def _list(self, value: list[Any]) -> Any:
         return self._later(self._fill_list, value, [] if type(value) is list else _emptied(value))
 
     def _fill_list(self, value: list[Any], made: list[Any]) -> None:
         made.extend([self.copy(item) for item in value])
         self._fill_attributes_of_container(value, made)
 
-    def _dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
+    def _dict(self, value: dict[Any, Any]) -> Any:
         return self._later(self._fill_dict, value, {} if type(value) is dict else _emptied(value))
 
     def _fill_dict(self, value: dict[Any, Any], made: dict[Any, Any]) -> None:
@@ -193,7 +193,7 @@ class _Copying:
         for name, item in attributes_of(value):
             object.__setattr__(made, name, self.copy(item))
 
-    def _example(self, value: Example) -> Example:
+    def _example(self, value: Example) -> Any:
         return self._note(value, value.__deepcopy__(self._memo))
 
     def _other(self, value: Any) -> Any:

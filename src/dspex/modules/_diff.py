@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,11 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         if self.change == "changed":
             return f"~ {self.path}: {_short(self.before)} -> {_short(self.after)}"
-        return f"+ {self.path}: {_short(self.after)}" if self.change == "added" else f"- {self.path}: {_short(self.before)}"
+        return (
+            f"+ {self.path}: {_short(self.after)}"
+            if self.change == "added"
+            else f"- {self.path}: {_short(self.before)}"
+        )
 
 
 def diff(a: Any, b: Any) -> list[Difference]:
@@ -89,9 +94,13 @@ def _same(before: Any, after: Any) -> bool:
         return False
     if hasattr(before, "dtype"):
         return bool(before.dtype == after.dtype and before.shape == after.shape and before.tobytes() == after.tobytes())
-    return bool(before == after or (before != before and after != after))
+    return bool(before == after or (_is_nan(before) and _is_nan(after)))
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import StateError, StateFormatError, UsageError
 from dspex.modules._state import METADATA, metadata_of
-from dspex.state import read_file, replace_file, write_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     import os
 
     from dspex.modules._module import Module
@@ -31,8 +30,10 @@ _SUFFIX = ".pkl"
 
 def save_state(module: Module, path: str | os.PathLike[str], format: str | None, compression: str | None) -> None:
     """Write the state of a module, with its metadata; see `Module.save`."""
+    from dspex.state import replace_file, write_file
+
     pickled = format is None and Path(path).suffix == _SUFFIX
-    state = dict(module.dump_state(json_mode=not pickled))
+    state = dict(module.dump_state(json_mode=not pickled, **_as_dspy(format)))
     state.setdefault(METADATA, metadata_of(module))
     if pickled:
         replace_file(path, _pickled(state, type(module).__name__))
@@ -42,6 +43,8 @@ def save_state(module: Module, path: str | os.PathLike[str], format: str | None,
 
 def read_state(path: str | os.PathLike[str], *, allow_pickle: bool) -> Any:
     """The state in a file; see `Module.load`."""
+    from dspex.state import read_file
+
     if Path(path).suffix != _SUFFIX:
         return read_file(path)
     if not allow_pickle:
@@ -54,6 +57,8 @@ def read_state(path: str | os.PathLike[str], *, allow_pickle: bool) -> Any:
 
 def save_program(module: Any, path: str | os.PathLike[str], by_value: list[Any]) -> None:
     """Write code and state to a directory, which is made if it is not there; see `Module.save`."""
+    from dspex.state import replace_file
+
     directory = Path(path)
     if directory.suffix:
         raise UsageError(f"{directory}: a whole program is saved to a directory, whose name has no suffix")
@@ -126,3 +131,8 @@ def _cloudpickle() -> Any:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
+
+
+def _as_dspy(format: str | None) -> dict[str, bool]:
+    """What DSPy's loader knows by DSPy's names; a class of DSPy's own has no such option, and needs none."""
+    return {"like_dspy": True} if format == "dspy" else {}

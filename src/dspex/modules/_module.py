@@ -12,10 +12,10 @@ from dspex.errors import UsageError
 from dspex.modules import _paths, _state
 from dspex.modules._copy import copied
 from dspex.modules._node import Node
-from dspex.modules._parameter import Parameter
 from dspex.modules._walk import parameters_as_dspy, parameters_of, places_of, sub_modules_of
 
 if TYPE_CHECKING:
+    from dspex.modules._parameter import Parameter
     import os
     from collections.abc import Iterable
 
@@ -93,7 +93,7 @@ class Module(Node):
 
         return await asyncio.to_thread(self.forward, *args, **kwargs)
 
-    def batch(
+    def batch(  # noqa: PLR0917  (the order is DSPy's)
         self,
         examples: Iterable[Any],
         num_threads: int | None = None,
@@ -130,6 +130,7 @@ class Module(Node):
     async def abatch(
         self,
         examples: Iterable[Any],
+        *,
         concurrency: int | None = None,
         max_errors: int | None = None,
         return_failed_examples: bool = False,

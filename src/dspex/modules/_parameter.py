@@ -57,9 +57,7 @@ class Parameter:
     def _state_attributes(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
-    def fitting_state(
-        self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False
-    ) -> tuple[dict[str, Any], Mismatches]:
+    def fitting_state(self, state: Any, *, allow_unsafe_lm_state: bool = False) -> tuple[dict[str, Any], Mismatches]:
         """The values as they would be set, and what does not fit. A subclass with a layout of its own says so here."""
         if not isinstance(state, Mapping):
             return {}, (("", f"is of type {type(state).__name__}, but a mapping is needed"),)

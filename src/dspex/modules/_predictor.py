@@ -13,6 +13,7 @@ from dspex.examples import Example, Prediction
 from dspex.modules._module import Module
 from dspex.modules._parameter import Parameter
 from dspex.modules._signature import Field, Signature, signature_of
+from dspex.modules._state import METADATA, metadata_of
 from dspex.modules._values import plain
 
 if TYPE_CHECKING:
@@ -129,10 +130,13 @@ class Predictor(Parameter, Module):
 
     # --- state, in DSPy's layout ---
 
-    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+    def dump_state(self, json_mode: bool = True, *, like_dspy: bool = False, metadata: bool = False) -> dict[str, Any]:
         """The state as `dspy.Predict` has it, and where there is any, `config` and the input keys of the demos.
 
-        With `json_mode=False` demos stay examples. An `api_key` is left out. Raises StateError for what is no plain data.
+        With `json_mode=False` demos stay examples, with `like_dspy` there is nothing that DSPy does not know, with
+        `metadata` there is `metadata` as of every module.
+
+        An `api_key` is left out. Raises StateError for what is no plain data.
         """
         state: dict[str, Any] = {
             "traces": plain(self.traces, "traces"),
@@ -143,16 +147,16 @@ class Predictor(Parameter, Module):
         if self.criteria:
             state["fields"] = plain(self.criteria, "fields")
         state["lm"] = _settings(self.lm)
-        if self.config:
+        if self.config and not like_dspy:
             state["config"] = plain(_without(self.config, {_SECRET}), "config")
         marks = [_marks(demo) for demo in self.demos]
-        if any(mark is not None for mark in marks):
+        if any(mark is not None for mark in marks) and not like_dspy:
             state["demo_inputs"] = marks
+        if metadata:
+            state[METADATA] = metadata_of(self)
         return state
 
-    def fitting_state(
-        self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False
-    ) -> tuple[dict[str, Any], Mismatches]:
+    def fitting_state(self, state: Any, *, allow_unsafe_lm_state: bool = False) -> tuple[dict[str, Any], Mismatches]:
         """The attributes as they would be set, and what does not fit; "" is the path of the whole."""
         if not isinstance(state, Mapping):
             return {}, (("", f"is of type {type(state).__name__}, but the state of a predictor is needed"),)
@@ -167,7 +171,7 @@ class Predictor(Parameter, Module):
         return values, tuple(sorted(wrong))
 
     def _fitted_part(self, key: str, state: Mapping[str, Any], *, safe: bool) -> tuple[Any, Mismatches]:
-        value = state[key]
+        value: Any = state[key]
         if key == "signature":
             return _fitted_signature(value, self.signature)
         if key == "demos":
@@ -177,7 +181,7 @@ class Predictor(Parameter, Module):
         kind: type = list if key in ("traces", "train") else dict
         if not isinstance(value, kind):
             return None, ((key, f"is of type {type(value).__name__}, but a {kind.__name__} is needed"),)
-        if key in ("lm", "config") and safe:
+        if safe and key in ("lm", "config") and isinstance(value, Mapping):
             value = _safe(value, key)
         return plain(value, key), ()
 
@@ -202,7 +206,9 @@ def _settings(lm: Any) -> dict[str, Any] | None:
         return None
     settings = lm.dump_state() if hasattr(lm, "dump_state") else lm
     if not isinstance(settings, Mapping):
-        raise StateError(f"lm: {type(lm).__name__} is neither a dict of settings nor has it a dump_state() that gives one")
+        raise StateError(
+            f"lm: {type(lm).__name__} is neither a dict of settings nor has it a dump_state() that gives one"
+        )
     made: dict[str, Any] = plain(_without(settings, {_SECRET}), "lm")
     return made
 
@@ -268,7 +274,9 @@ def _fitted_signature(value: Any, own: Signature) -> tuple[Any, Mismatches]:
         return None, (("signature", "is no mapping with instructions (text) and fields (a list)"),)
     if len(fields) != len(own.fields):
         return None, (("signature.fields", f"are {len(fields)}, but {len(own.fields)} are needed"),)
-    wrong = tuple((f"signature.fields[{i}]", reason) for i, field in enumerate(fields) if (reason := _unfit(field, own)))
+    wrong = tuple(
+        (f"signature.fields[{i}]", reason) for i, field in enumerate(fields) if (reason := _unfit(field, own))
+    )
     names = [field.get("name", mine.name) for field, mine in zip(fields, own.fields, strict=True)] if not wrong else []
     if not wrong and len(set(names)) < len(names):
         wrong = (("signature.fields", f"are named {', '.join(names)}"),)

@@ -101,7 +101,9 @@ def check_schema(state: Mapping[str, Any]) -> None:
     """Raises StateFormatError for the state of a newer dspex, naming both versions."""
     metadata = state.get(METADATA)
     about = metadata.get("dspex") if isinstance(metadata, Mapping) else None
-    schema = about.get("schema") if isinstance(about, Mapping) else None
+    if not isinstance(about, Mapping):
+        return
+    schema = about.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise StateFormatError(
             f"the state has schema {schema}, written by dspex {about.get('version')}; this dspex reads up to {SCHEMA}",

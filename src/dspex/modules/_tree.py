@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dspex.modules._parameter import Parameter
 from dspex.modules._walk import LEAF, MODULE, Found, Kinds, children
 
 if TYPE_CHECKING:
+    from dspex.modules._parameter import Parameter
     from rich.tree import Tree as RichTree
 
 
@@ -72,7 +72,7 @@ def _lines(root: Any) -> list[Line]:
     stack = [(1, "", found) for found in reversed(_inside(("", root, kinds[type(root)]), kinds))]
     while stack:
         depth, above, found = stack.pop()
-        path, value, kind = found
+        path, value, _kind = found
         shared = first.get(id(value))
         lines.append(_line(depth, found, above, shared))
         if shared is None:

@@ -60,9 +60,7 @@ def _plain(value: Any, path: str) -> Any:
     if kind is list:
         return [item if type(item) in _EXACT else _plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
     if kind is dict:
-        return {
-            key: item if type(item) in _EXACT else _plain(item, f"{path}[{key!r}]") for key, item in value.items()
-        }
+        return {key: item if type(item) in _EXACT else _plain(item, f"{path}[{key!r}]") for key, item in value.items()}
     if isinstance(value, Example):
         return _plain(value._store, path)
     return _plain_of_class(value, path)
@@ -105,10 +103,9 @@ def _plain_of_library(value: Any, path: str) -> Any:
 
 def _without_subclass(value: Any) -> Any:
     """A str or a number of a class of its own, as what it is underneath."""
-    for kind in (str, int, float, bytes):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+    kinds: tuple[type, ...] = (str, int, float, bytes)
+    kind = next((kind for kind in kinds if isinstance(value, kind)), None)
+    return value if kind is None else kind(value)
 
 
 # --- back to values ---

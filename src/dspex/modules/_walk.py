@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from dspex.modules._node import Node
 from dspex.modules._parameter import Parameter
 from dspex.modules._paths import bare, below, key_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
 
 OTHER, LEAF, MODULE, ITEMS, ENTRIES, RECORD = range(6)
 
@@ -79,9 +81,7 @@ def children(path: str, node: Any, kind: int, kinds: Kinds) -> list[Found]:
         return [(f"{path}[{i}]", value, kinds[type(value)]) for i, value in enumerate(node) if kinds[type(value)]]
     if kind == ENTRIES:
         return _entries(path, node, kinds)
-    return [
-        (below(path, name), value, kinds[type(value)]) for name, value in attributes_of(node) if kinds[type(value)]
-    ]
+    return [(below(path, name), value, kinds[type(value)]) for name, value in attributes_of(node) if kinds[type(value)]]
 
 
 def _entries(path: str, node: dict[Any, Any], kinds: Kinds) -> list[Found]:
