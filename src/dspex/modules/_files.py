@@ -16,8 +16,8 @@ from dspex.errors import StateError, StateFormatError, UsageError
 from dspex.modules._state import METADATA, metadata_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     import os
+    from collections.abc import Iterator
 
     from dspex.modules._module import Module
 

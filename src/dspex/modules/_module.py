@@ -15,10 +15,10 @@ from dspex.modules._node import Node
 from dspex.modules._walk import parameters_as_dspy, parameters_of, places_of, sub_modules_of
 
 if TYPE_CHECKING:
-    from dspex.modules._parameter import Parameter
     import os
     from collections.abc import Iterable
 
+    from dspex.modules._parameter import Parameter
     from dspex.modules._values import Mismatches
 
 _MAX_ERRORS = 10  # as DSPy's

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dspex.modules._walk import LEAF, MODULE, Found, Kinds, children
 
 if TYPE_CHECKING:
-    from dspex.modules._parameter import Parameter
     from rich.tree import Tree as RichTree
+
+    from dspex.modules._parameter import Parameter
 
 
 class Line(NamedTuple):
