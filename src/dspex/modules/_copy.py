@@ -26,8 +26,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex.examples import Example
+from dspex.examples._values import ATOMS
 from dspex.modules._node import OWN, Node
 from dspex.modules._parameter import Parameter
+from dspex.modules._signature import Field, Signature
 from dspex.modules._walk import attributes_of
 
 Copier = Callable[[Any], Any]
@@ -54,6 +56,8 @@ _ATOMS = (
     fractions.Fraction,
     uuid.UUID,
     pathlib.PurePath,
+    Field,
+    Signature,
 )
 
 
@@ -194,7 +198,11 @@ class _Copying:
             object.__setattr__(made, name, self.copy(item))
 
     def _example(self, value: Example) -> Any:
-        return self._note(value, value.__deepcopy__(self._memo))
+        """As its own `__deepcopy__`, but most hold text alone, and then one new dict is all that there is to do."""
+        for field in value._store.values():
+            if type(field) not in ATOMS:
+                return self._note(value, value.__deepcopy__(self._memo))
+        return self._note(value, value.copy())
 
     def _other(self, value: Any) -> Any:
         before = len(self._memo)

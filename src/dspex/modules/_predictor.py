@@ -240,13 +240,24 @@ def _example(fields: Any, marks: Sequence[str] | None) -> Example:
     return made if marks is None else made.with_inputs(*marks)
 
 
+_BLANK = Example()
+
+
+def _new_example(fields: dict[str, Any], marks: Sequence[str] | None) -> Example:
+    """An example of these very fields, not of a copy: a thousand predictors have thousands of them to load."""
+    made = _BLANK._with_fields(fields)
+    if marks is not None:
+        made._input_keys = frozenset(marks)
+    return made
+
+
 def _fitted_demos(value: Any, marks: Any) -> tuple[Any, Mismatches]:
     if not isinstance(value, list):
         return None, (("demos", f"is of type {type(value).__name__}, but a list is needed"),)
     wrong = [
         (f"demos[{i}]", f"is of type {type(demo).__name__}, but a mapping of fields is needed")
         for i, demo in enumerate(value)
-        if not isinstance(demo, (Mapping, Example)) or not all(type(name) is str for name in demo)
+        if not isinstance(demo, (Mapping, Example)) or not set(map(type, demo)) <= {str}
     ]
     if marks is not None and not _are_marks(marks, len(value)):
         wrong.append(("demo_inputs", "is not a list with the names of the inputs for each demo"))
@@ -254,7 +265,7 @@ def _fitted_demos(value: Any, marks: Any) -> tuple[Any, Mismatches]:
         return None, tuple(wrong)
     names: Sequence[Any] = marks if marks is not None else [None] * len(value)
     return [
-        _example(plain(demo, "demos"), _marks(demo) if mark is None else mark)
+        _new_example(plain(demo, "demos"), _marks(demo) if mark is None else mark)
         for demo, mark in zip(value, names, strict=True)
     ], ()
 
@@ -263,7 +274,7 @@ def _are_marks(marks: Any, count: int) -> bool:
     return (
         isinstance(marks, list)
         and len(marks) == count
-        and all(mark is None or (isinstance(mark, list) and all(type(n) is str for n in mark)) for mark in marks)
+        and all(mark is None or (isinstance(mark, list) and set(map(type, mark)) <= {str}) for mark in marks)
     )
 
 
@@ -272,6 +283,8 @@ def _fitted_signature(value: Any, own: Signature) -> tuple[Any, Mismatches]:
     instructions, fields = (value.get("instructions"), value.get("fields")) if isinstance(value, Mapping) else (0, 0)
     if not isinstance(instructions, str) or not isinstance(fields, list):
         return None, (("signature", "is no mapping with instructions (text) and fields (a list)"),)
+    if _are_fields(fields, own):
+        return (own if instructions == own.instructions else own.with_instructions(instructions)), ()
     if len(fields) != len(own.fields):
         return None, (("signature.fields", f"are {len(fields)}, but {len(own.fields)} are needed"),)
     wrong = tuple(
@@ -284,6 +297,11 @@ def _fitted_signature(value: Any, own: Signature) -> tuple[Any, Mismatches]:
         return None, wrong
     saved = dict(zip(names, fields, strict=True))
     return Signature(instructions, tuple(_restored(field, saved[field.name]) for field in own.fields)), ()
+
+
+def _are_fields(states: list[Any], own: Signature) -> bool:
+    """Whether nothing but the instructions may differ, as in nearly all states."""
+    return states == [field.dump_state() for field in own.fields]
 
 
 def _unfit(field: Any, own: Signature) -> str:

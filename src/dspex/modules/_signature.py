@@ -22,6 +22,10 @@ class Field:
     type: str = "str"
     is_output: bool = False
 
+    def dump_state(self) -> dict[str, str]:
+        """The state in DSPy's layout, and the name."""
+        return {"name": self.name, "prefix": self.prefix, "description": self.description}
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signature:
@@ -46,10 +50,7 @@ class Signature:
 
     def dump_state(self) -> dict[str, Any]:
         """The state in DSPy's layout. Each field brings its name as well, which DSPy passes over."""
-        fields = [
-            {"name": field.name, "prefix": field.prefix, "description": field.description} for field in self.fields
-        ]
-        return {"instructions": self.instructions, "fields": fields}
+        return {"instructions": self.instructions, "fields": [field.dump_state() for field in self.fields]}
 
     def __str__(self) -> str:
         return f"{_written(self.inputs)} -> {_written(self.outputs)}"

@@ -215,7 +215,7 @@ def _sequence(kind: type, items: list[Any]) -> Any:
 
 
 def _fitted_entries(value: Any, like: Any, path: str) -> tuple[Any, Mismatches]:
-    """A dict may have other keys; what is under a key that is there already must be as that."""
+    """A dict may have other keys; under a key that is there already, no plain data takes the place of another type."""
     made: dict[Any, Any] = {}
     wrong: list[tuple[str, str]] = []
     for key, item in value.items():

@@ -81,7 +81,12 @@ def children(path: str, node: Any, kind: int, kinds: Kinds) -> list[Found]:
         return [(f"{path}[{i}]", value, kinds[type(value)]) for i, value in enumerate(node) if kinds[type(value)]]
     if kind == ENTRIES:
         return _entries(path, node, kinds)
-    return [(below(path, name), value, kinds[type(value)]) for name, value in attributes_of(node) if kinds[type(value)]]
+    found = [(name, value, of) for name, value in attributes_of(node) if (of := kinds[type(value)])]
+    names = [name for name, _, _ in found]
+    if "self" in names or not all(map(str.isidentifier, names)):
+        return [(below(path, name), value, of) for name, value, of in found]
+    prefix = f"{path}." if path else ""
+    return [(prefix + name, value, of) for name, value, of in found] if prefix else found
 
 
 def _entries(path: str, node: dict[Any, Any], kinds: Kinds) -> list[Found]:
