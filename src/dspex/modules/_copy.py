@@ -27,6 +27,7 @@ from typing import Any
 
 from dspex.examples import Example
 from dspex.examples._values import ATOMS
+from dspex.modules._collection import no_collection
 from dspex.modules._node import OWN, Node
 from dspex.modules._parameter import Parameter
 from dspex.modules._signature import Field, Signature
@@ -64,8 +65,9 @@ _ATOMS = (
 def copied(root: Any, memo: dict[int, Any] | None = None, *, stacklevel: int = 3) -> Any:
     """A deep copy of `root`. One UserWarning names all that was kept by reference, each with its path."""
     copying = _Copying({} if memo is None else memo)
-    made = copying.copy(root)
-    copying.fill()
+    with no_collection():
+        made = copying.copy(root)
+        copying.fill()
     if copying.kept:
         warnings.warn(_told(root, copying.kept), stacklevel=stacklevel)
     return made

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.errors import StateFormatError, StateMismatchError
+from dspex.modules._collection import no_collection
 from dspex.modules._copy import copied
 from dspex.modules._parameter import Parameter, told
 from dspex.modules._walk import parameters_as_dspy, parameters_of
@@ -86,11 +87,12 @@ def load(module: Any, state: Any, *, strict: bool, allow_unsafe_lm_state: bool) 
     check_schema(state)
     states, mismatches = _assigned(module, state)
     changes = []
-    for path, parameter, own in states:
-        change, wrong = _change(path, parameter, own, allow_unsafe_lm_state)
-        mismatches += [(below_parameter(path, inner), reason) for inner, reason in wrong]
-        if change is not None:
-            changes.append(change)
+    with no_collection():
+        for path, parameter, own in states:
+            change, wrong = _change(path, parameter, own, allow_unsafe_lm_state)
+            mismatches += [(below_parameter(path, inner), reason) for inner, reason in wrong]
+            if change is not None:
+                changes.append(change)
     if mismatches and strict:
         raise StateMismatchError(told(tuple(mismatches), type(module).__name__), mismatches=mismatches)
     _apply(changes)

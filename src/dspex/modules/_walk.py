@@ -18,7 +18,7 @@ import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dspex.modules._node import Node
+from dspex.modules._node import OWN, Node
 from dspex.modules._parameter import Parameter
 from dspex.modules._paths import bare, below, key_texts
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 OTHER, LEAF, MODULE, ITEMS, ENTRIES, RECORD = range(6)
 
 Found = tuple[str, Any, int]
+
+
+# Attributes of every module that are no parts of the program.
+NO_PARTS = OWN | {"_compiled"}
 
 
 class Kinds(dict[type, int]):
@@ -59,20 +63,52 @@ def parameters_of(root: Any, *, frozen: bool = False) -> list[tuple[str, Paramet
         return [("self", root)]
     kinds, seen = Kinds(), {id(root)}
     found: list[tuple[str, Parameter]] = []
-    stack = [iter(children("", root, MODULE, kinds))]
+    stack: list[Iterator[Found]] = []
+    _enter(("", root, MODULE), kinds, seen, found, stack)
     while stack:
         for path, value, kind in stack[-1]:
-            if id(value) in seen:
+            identity = id(value)
+            if identity in seen:
                 continue
-            seen.add(id(value))
+            seen.add(identity)
             if kind == LEAF:
                 found.append((path, value))
             elif frozen or not (kind == MODULE and value._compiled):
-                stack.append(iter(children(path, value, kind, kinds)))
+                _enter((path, value, kind), kinds, seen, found, stack)
                 break
         else:
             stack.pop()
     return found
+
+
+def _enter(
+    node: Found, kinds: Kinds, seen: set[int], found: list[tuple[str, Parameter]], stack: list[Iterator[Found]]
+) -> None:
+    """Go into a node. Of a module that holds leaves only, and new ones, all are found in one go: most are such."""
+    path, value, kind = node
+    leaves = _leaves(path, value, kinds) if kind == MODULE else None
+    if leaves is not None:
+        new = {id(leaf) for _, leaf in leaves}
+        if len(new) == len(leaves) and seen.isdisjoint(new):
+            seen |= new
+            found += leaves
+            stack.append(iter(()))
+            return
+    stack.append(iter(children(path, value, kind, kinds)))
+
+
+def _leaves(path: str, node: Node, kinds: Kinds) -> list[tuple[str, Parameter]] | None:
+    """What a module holds, when nothing of it is to be entered and all names are plain; None otherwise."""
+    attributes = vars(node).copy()
+    for name in NO_PARTS:
+        attributes.pop(name, None)
+    held = {kinds[kind] for kind in set(map(type, attributes.values()))}
+    if not held <= {OTHER, LEAF} or "self" in attributes or not all(map(str.isidentifier, attributes)):
+        return None
+    pairs: Iterable[tuple[str, Any]] = attributes.items()
+    if OTHER in held:
+        pairs = [pair for pair in pairs if kinds[type(pair[1])]]
+    return [(f"{path}.{name}", value) for name, value in pairs] if path else list(pairs)
 
 
 def children(path: str, node: Any, kind: int, kinds: Kinds) -> list[Found]:
@@ -81,7 +117,9 @@ def children(path: str, node: Any, kind: int, kinds: Kinds) -> list[Found]:
         return [(f"{path}[{i}]", value, kinds[type(value)]) for i, value in enumerate(node) if kinds[type(value)]]
     if kind == ENTRIES:
         return _entries(path, node, kinds)
-    found = [(name, value, of) for name, value in attributes_of(node) if (of := kinds[type(value)])]
+    found = [
+        (name, value, of) for name, value in attributes_of(node) if (of := kinds[type(value)]) and name not in NO_PARTS
+    ]
     names = [name for name, _, _ in found]
     if "self" in names or not all(map(str.isidentifier, names)):
         return [(below(path, name), value, of) for name, value, of in found]
