@@ -1,6 +1,6 @@
 """dspex: the primitives layer for LLM programs.
 
-       user program      dspex run / eval / repl / doctor
+       user program      dspex run / eval / repl / inspect / doctor
             │                              │
             ▼                              ▼
        dspex (public names, loaded on first use)

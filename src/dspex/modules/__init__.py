@@ -23,6 +23,7 @@ from dspex.modules._predictor import Predictor as Predictor
 from dspex.modules._signature import Field as Field
 from dspex.modules._signature import Signature as Signature
 from dspex.modules._tree import Tree as Tree
+from dspex.modules._tree import described as described
 
 __all__ = [
     "Difference",
@@ -36,6 +37,7 @@ __all__ = [
     "Sequence",
     "Signature",
     "Tree",
+    "described",
     "diff",
     "load",
 ]
