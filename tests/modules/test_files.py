@@ -12,11 +12,7 @@ import dspex
 from dspex import Module, Parameter, Predictor, diff
 from dspex.errors import StateError, StateFormatError, StateMismatchError, UsageError
 
-NAMES = [
-    f"state{suffix}{compression}"
-    for suffix in (".json", ".msgpack", ".etf")
-    for compression in ("", ".gz")
-]
+NAMES = [f"state{suffix}{compression}" for suffix in (".json", ".msgpack", ".etf") for compression in ("", ".gz")]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -132,7 +132,11 @@ def test_a_span_is_recorded_when_somebody_listens():
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     Answer()(question="secret")
     spans = [span for span in exporter.get_finished_spans() if span.name == "dspex.module"]
-    assert [span.attributes["dspex.module"].rpartition(".")[2] for span in spans] == ["Predictor", "Predictor", "Answer"]
+    assert [span.attributes["dspex.module"].rpartition(".")[2] for span in spans] == [
+        "Predictor",
+        "Predictor",
+        "Answer",
+    ]
     assert spans[0].parent.span_id == spans[2].context.span_id
     assert "secret" not in str([span.to_json() for span in spans])
 

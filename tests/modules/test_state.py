@@ -207,6 +207,7 @@ def test_a_parameter_called_metadata_is_kept():
 
 def test_keys_that_look_alike_keep_their_states():
     """DSPy writes both 0 and '0' under one name, and loses one."""
+
     def program():
         module = Module()
         module.d = {0: Predictor("a -> b"), "0": Predictor("a -> b")}

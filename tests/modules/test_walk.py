@@ -108,7 +108,9 @@ def test_frozen_modules_are_left_out_unless_asked_for():
 
 def test_as_dspy_finds_no_more_than_dspy():
     """Containers inside of containers and dataclasses are not entered, and keys are text."""
-    module = made(a=[Parameter(), [Parameter()]], d={0: Parameter()}, r=Record(Parameter()), s=made(l=[made(p=Parameter())]))
+    module = made(
+        a=[Parameter(), [Parameter()]], d={0: Parameter()}, r=Record(Parameter()), s=made(l=[made(p=Parameter())])
+    )
     assert paths(module, like_dspy=True) == ["a[0]", "d['0']", "s.l[0].p"]
     assert len(paths(module)) == 5
 

@@ -19,7 +19,9 @@ def inspect(what: str, *, as_json: bool = False) -> int:
         try:
             state = read_file(what)
         except OSError as error:
-            raise UsageError(f"{what}: {error.strerror or error}; a program is named as package.module:attribute") from None
+            raise UsageError(
+                f"{what}: {error.strerror or error}; a program is named as package.module:attribute"
+            ) from None
         _show_file(what, state, as_json)
     else:
         _show_program(_imported(what), as_json)

@@ -248,11 +248,12 @@ class Module(Node):
         """The states of all parameters by path, and under `metadata` what they are: plain data, sharing nothing.
 
         `metadata["dspex"]` holds the schema version, the module's type, id and version, the type of each parameter by
-        its path, the version of dspex, and the time in UTC. `metadata=False` leaves that out, as DSPy does.
+        its path, the version of dspex, and the time in UTC. `metadata=False` leaves that out, as DSPy does; `like_dspy`
+        gives each predictor DSPy's name and nothing that DSPy does not know.
 
         Raises StateError for what has no plain form, naming its path.
         """
-        state = _state.dumped(self, json_mode=json_mode, dspy=like_dspy)
+        state = _state.dumped(self, json_mode=json_mode, like_dspy=like_dspy)
         if metadata:
             state[_state.METADATA] = _state.metadata_of(self)
         return state

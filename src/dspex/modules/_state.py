@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dspex.errors import StateFormatError, StateMismatchError
 from dspex.modules._collection import no_collection
 from dspex.modules._copy import copied
+from dspex.modules._node import Node
 from dspex.modules._parameter import Parameter, told
 from dspex.modules._walk import parameters_as_dspy, parameters_of
 
@@ -31,10 +32,24 @@ METADATA = "metadata"
 # --- dumping ---
 
 
-def dumped(module: Any, *, json_mode: bool, dspy: bool) -> dict[str, Any]:
-    """The states of all parameters by path, without metadata."""
-    found = parameters_as_dspy(module) if dspy else parameters_of(module)
-    return {_key(path): parameter.dump_state(json_mode=json_mode) for path, parameter in found}
+def dumped(module: Any, *, json_mode: bool, like_dspy: bool) -> dict[str, Any]:
+    """The states of all parameters by path, without metadata.
+
+    With `like_dspy`, what DSPy would find goes by the name under which DSPy looks for it; the rest, which DSPy passes
+    over, is there by its path nevertheless, so that nothing is lost.
+    """
+    names = _names_of_dspy(module) if like_dspy else {}
+    return {
+        names.get(id(parameter), _key(path)): parameter.dump_state(json_mode=json_mode, **_known(parameter, like_dspy))
+        for path, parameter in parameters_of(module)
+    }
+
+
+def _known(parameter: Parameter, like_dspy: bool) -> dict[str, bool]:
+    """A predictor has a layout of DSPy's; other parameters have only their own."""
+    return (
+        {"like_dspy": True} if like_dspy and isinstance(parameter, Node) and hasattr(parameter, "fitting_state") else {}
+    )
 
 
 def _key(path: str) -> str:
