@@ -197,9 +197,9 @@ def _fitted_collection(value: Any, like: Any, path: str) -> tuple[Any, Mismatche
 
 
 def _fitted_items(value: Any, like: Any, path: str) -> tuple[Any, Mismatches]:
-    """A list may be of any length, its items as the first one there; a tuple's are as those at their places."""
+    """A list may be of any length, its items as those there if they are alike; a tuple's are as those at their places."""
     if isinstance(like, list):
-        models = [like[0] if like and _is_rich(like[0]) else None] * len(value)
+        models = _models(like, len(value))
     elif len(like) != len(value):
         return None, ((path, f"has {len(value)} items, but {len(like)} are needed"),)
     else:
@@ -208,6 +208,13 @@ def _fitted_items(value: Any, like: Any, path: str) -> tuple[Any, Mismatches]:
     items = [item for item, _ in pairs]
     made = items if type(like) is list else _sequence(type(like), items)
     return made, tuple(mismatch for _, wrong in pairs for mismatch in wrong)
+
+
+def _models(like: list[Any], count: int) -> list[Any]:
+    """For each item that is to come, one that says of which type it is to be; None: plain data will do."""
+    if len(set(map(type, like))) == 1 and _is_rich(like[0]):
+        return [like[0]] * count
+    return [item if _is_rich(item) else None for item in like] if len(like) == count else [None] * count
 
 
 def _sequence(kind: type, items: list[Any]) -> Any:
@@ -226,7 +233,11 @@ def _fitted_entries(value: Any, like: Any, path: str) -> tuple[Any, Mismatches]:
 
 
 def _is_rich(value: Any) -> bool:
-    """Whether a value is of a type that plain data must be made into."""
+    """Whether a value is, or holds, one of a type that plain data must be made into."""
+    if type(value) is list:
+        return any(map(_is_rich, value))
+    if type(value) is dict:
+        return any(map(_is_rich, value.values()))
     return type(value) not in _EXACT
 
 
