@@ -4,10 +4,10 @@ import asyncio
 import threading
 
 import pytest
-from programs import echo
 
 from dspex import Ensemble, Fallback, Module, Parallel, Prediction, Predictor, Sequence
 from dspex.errors import BatchError, UsageError
+from programs import echo
 
 
 def call(module, *args, sync=True, **inputs):

@@ -8,9 +8,9 @@ import threading
 import warnings
 
 import pytest
-from programs import Answer, with_demos
 
 from dspex import Example, Module, Parameter, Predictor, diff
+from programs import Answer, with_demos
 
 
 def test_a_copy_has_the_same_state_and_shares_nothing():
@@ -67,7 +67,7 @@ def test_a_parameter_that_holds_a_lock_is_copied_but_for_the_lock():
     parameter._lock = threading.Lock()
     module = Module()
     module.p = parameter
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="_lock"):
         copied = module.deepcopy()
     assert copied.p is not parameter
     assert copied.p.value == [1]
@@ -107,7 +107,7 @@ def test_containers_of_all_kinds_are_copied():
     class Words(list):
         pass
 
-    Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024  (collections' own is what is tested)
+    Pair = collections.namedtuple("Pair", "a b")
     Record = dataclasses.make_dataclass("Record", ["x"])
     Fixed = dataclasses.make_dataclass("Fixed", ["x"], frozen=True, slots=True)
     words = Words([[1]])

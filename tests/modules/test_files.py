@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from programs import Answer, with_demos
 
 import dspex
 from dspex import Module, Parameter, Predictor, diff
 from dspex.errors import StateError, StateFormatError, StateMismatchError, UsageError
+from programs import Answer, with_demos
 
 NAMES = [f"state{suffix}{compression}" for suffix in (".json", ".msgpack", ".etf") for compression in ("", ".gz")]
 
@@ -102,7 +102,7 @@ def test_arrays_cross_files(tmp_path):
     target.load(tmp_path / "w.json")
     assert (target.w.value == source.w.value).all()
     target.w.value = numpy.zeros((3, 2))
-    with pytest.raises(StateMismatchError, match="w.value"):
+    with pytest.raises(StateMismatchError, match=r"w\.value"):
         target.load(tmp_path / "w.json")
 
 

@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
-from programs import Answer, echo
 
 from dspex import Example, Module, Parameter, Predictor
 from dspex.errors import BatchError, UsageError
+from programs import Answer, echo
 
 
 class Forgetful(Module):

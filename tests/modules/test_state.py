@@ -7,10 +7,10 @@ import pathlib
 
 import numpy
 import pytest
-from programs import Answer, with_demos
 
 from dspex import Module, Parameter, Predictor, diff
 from dspex.errors import StateError, StateFormatError, StateMismatchError
+from programs import Answer, with_demos
 
 
 class Color(enum.Enum):

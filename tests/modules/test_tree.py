@@ -2,11 +2,11 @@
 
 import numpy
 import pytest
-from programs import Answer, with_demos
 from rich.console import Console
 
 from dspex import Module, Parameter, Predictor, diff
 from dspex.errors import UsageError
+from programs import Answer, with_demos
 
 
 def program():

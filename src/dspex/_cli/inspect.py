@@ -32,14 +32,14 @@ def inspect(what: str, *, as_json: bool = False) -> int:
 
 
 def _imported(what: str) -> Any:
-    """The module or parameter of that name; a class is made without arguments. Importing runs the program's code."""
+    """The module or parameter of that name; a class or a function is called without arguments. Importing runs the program's code."""
     package, _, name = what.partition(":")
     sys.path.insert(0, os.getcwd())  # as `python -m` has it
     try:
         found = importlib.import_module(package)
         for part in name.split("."):
             found = getattr(found, part)
-        made = found() if isinstance(found, type) else found
+        made: Any = found() if callable(found) and not isinstance(found, (Module, Parameter)) else found
     except Exception as error:  # whatever the user's code raises
         raise UsageError(f"{what}: {type(error).__name__}: {error}") from error
     if not isinstance(made, (Module, Parameter)):
