@@ -32,7 +32,7 @@ def inspect(what: str, *, as_json: bool = False) -> int:
 
 
 def _imported(what: str) -> Any:
-    """The module or parameter of that name; a class or a function is called without arguments. Importing runs the program's code."""
+    """The module or parameter of that name; classes and functions are called. Importing runs the program's code."""
     package, _, name = what.partition(":")
     sys.path.insert(0, os.getcwd())  # as `python -m` has it
     try:
