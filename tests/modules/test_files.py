@@ -33,6 +33,17 @@ def test_a_predictor_alone_is_saved_and_loaded(tmp_path):
     assert target.config == {"n": 1}
 
 
+def test_a_file_of_a_newer_schema_is_refused(tmp_path):
+    """A predictor's as well as a program's, and both versions are named."""
+    for program in (Answer(), Predictor("a -> b")):
+        program.save(tmp_path / "new.json", format="dspy")
+        state = json.loads((tmp_path / "new.json").read_text())
+        state["metadata"]["dspex"] |= {"schema": 2, "version": "9.9"}
+        (tmp_path / "new.json").write_text(json.dumps(state))
+        with pytest.raises(StateFormatError, match=r"9\.9"):
+            program.load(tmp_path / "new.json")
+
+
 def test_dspys_layout_is_written_and_read(tmp_path):
     """Plain JSON: paths, Predict's keys, and the versions that DSPy looks for."""
     source, target = with_demos(Answer()), Answer()

@@ -311,6 +311,7 @@ class Module(Node):
         from dspex.modules import _files
 
         state = _files.read_state(path, allow_pickle=allow_pickle)
+        _state.check_schema(state)
         return self.load_state(state, strict, allow_unsafe_lm_state=allow_unsafe_lm_state)
 
     # --- for people ---

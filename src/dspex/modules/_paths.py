@@ -13,6 +13,7 @@ is an identifier stands without quotes: `self.heads[main]`. Both are understood.
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
 import enum
 import keyword
@@ -43,11 +44,8 @@ def below(path: str, name: str) -> str:
 def key_texts(keys: Any) -> list[str]:
     """The keys of a dict as they are written in paths, all different."""
     texts = [repr(key) if _is_literal(key) else _member(key) for key in keys]
-    repeated = len(set(texts)) < len(texts)
-    return [
-        f"#{place}" if text is None or (repeated and texts.count(text) > 1) else text
-        for place, text in enumerate(texts)
-    ]
+    counts = collections.Counter(texts)
+    return [f"#{place}" if text is None or counts[text] > 1 else text for place, text in enumerate(texts)]
 
 
 def bare(text: str) -> str:

@@ -10,6 +10,7 @@ DSPy writes the same layout, but the key of an entry of a dict always as text, a
 
 from __future__ import annotations
 
+import collections
 import datetime
 import platform
 from collections.abc import Callable, Mapping
@@ -114,9 +115,9 @@ def load(module: Any, state: Any, *, strict: bool, allow_unsafe_lm_state: bool) 
     return tuple(mismatches)
 
 
-def check_schema(state: Mapping[str, Any]) -> None:
+def check_schema(state: Any) -> None:
     """Raises StateFormatError for the state of a newer dspex, naming both versions."""
-    metadata = state.get(METADATA)
+    metadata = state.get(METADATA) if isinstance(state, Mapping) else None
     about = metadata.get("dspex") if isinstance(metadata, Mapping) else None
     if not isinstance(about, Mapping):
         return
@@ -155,9 +156,8 @@ def _assigned(module: Any, state: Mapping[Any, Any]) -> tuple[list[tuple[str, An
 def _names_of_dspy(module: Any) -> dict[int, str]:
     """DSPy's names by parameter, without those that stand for several (keys 0 and '0' of one dict)."""
     named = [(name, id(parameter)) for name, parameter in parameters_as_dspy(module)]
-    names = [name for name, _ in named]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return {parameter: name for name, parameter in named if name not in twice}
+    counts = collections.Counter(name for name, _ in named)
+    return {parameter: name for name, parameter in named if counts[name] == 1}
 
 
 def _change(path: str, parameter: Any, state: Any, unsafe: bool) -> tuple[_Change | None, Mismatches]:
