@@ -35,6 +35,18 @@ PUBLIC = {
     "ToolCall",
     "ToolReturn",
     "Usage",
+    "Ensemble",
+    "Fallback",
+    "Parallel",
+    "Sequence",
+    "Difference",
+    "diff",
+    "load",
+    "Module",
+    "Parameter",
+    "Predictor",
+    "Field",
+    "Signature",
     "__version__",
 }
 HEAVY = {

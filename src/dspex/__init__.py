@@ -1,11 +1,12 @@
 """dspex: the primitives layer for LLM programs.
 
-       user program      dspex run / eval / repl / doctor
+       user program      dspex run / eval / repl / inspect / doctor
             │                              │
             ▼                              ▼
        dspex (public names, loaded on first use)
             ├── execution ──► languages ──► _sandbox ──► _kernel
             ├── evaluation
+            ├── modules ──► examples, state
             └── telemetry · errors                    used by all, import nothing of dspex
 
 Nothing below is imported until its name is used (PEP 562): `import dspex` costs next to nothing.
@@ -39,6 +40,18 @@ if TYPE_CHECKING:
     from dspex.execution._tools import Tool as Tool
     from dspex.execution._tools import ToolCall as ToolCall
     from dspex.execution._tools import ToolReturn as ToolReturn
+    from dspex.modules._composition import Ensemble as Ensemble
+    from dspex.modules._composition import Fallback as Fallback
+    from dspex.modules._composition import Parallel as Parallel
+    from dspex.modules._composition import Sequence as Sequence
+    from dspex.modules._diff import Difference as Difference
+    from dspex.modules._diff import diff as diff
+    from dspex.modules._files import load as load
+    from dspex.modules._module import Module as Module
+    from dspex.modules._parameter import Parameter as Parameter
+    from dspex.modules._predictor import Predictor as Predictor
+    from dspex.modules._signature import Field as Field
+    from dspex.modules._signature import Signature as Signature
 
 __version__ = "0.1.0"
 
@@ -66,6 +79,18 @@ _HOMES = {
     "Example": "dspex.examples._example",
     "Prediction": "dspex.examples._prediction",
     "Completions": "dspex.examples._completions",
+    "Ensemble": "dspex.modules._composition",
+    "Fallback": "dspex.modules._composition",
+    "Parallel": "dspex.modules._composition",
+    "Sequence": "dspex.modules._composition",
+    "Difference": "dspex.modules._diff",
+    "diff": "dspex.modules._diff",
+    "load": "dspex.modules._files",
+    "Module": "dspex.modules._module",
+    "Parameter": "dspex.modules._parameter",
+    "Predictor": "dspex.modules._predictor",
+    "Field": "dspex.modules._signature",
+    "Signature": "dspex.modules._signature",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the keys are str)

@@ -123,6 +123,18 @@ def _eval(
     )
 
 
+@app.command("inspect")
+def _inspect(
+    what: Annotated[str, typer.Argument(metavar="PATH|IMPORT", help="A state file, or package.module:attribute.")],
+    *,
+    as_json: _Json = False,
+) -> None:
+    """Show what is in a state file, or in a program that can be imported (which runs its code)."""
+    from dspex._cli.inspect import inspect
+
+    _leave(lambda: inspect(what, as_json=as_json))
+
+
 @app.command("doctor")
 def _doctor(as_json: _Json = False) -> None:
     """Show what this host can enforce, what is missing, and what mends it."""
