@@ -219,8 +219,14 @@ def _pss(pid):
     return int(text.partition("\nPss:")[2].split()[0]) * 1024
 
 
+def _dspex():
+    """The command as it was installed, which is what users type."""
+    script = Path(sys.executable).with_name("dspex")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "dspex"]
+
+
 def cli(_):
-    command = [sys.executable, "-m", "dspex", "run", "-c", "1+1"]
+    command = [*_dspex(), "run", "-c", "1+1"]
     ours, theirs = [], []
     for _round in range(15):
         ours.append(_wall(command))
@@ -232,7 +238,7 @@ def evaluation(given):
     problems = given.problems
     if problems is None:
         return [Row("`dspex eval --canonical`", "not run: give --problems FILE", "", None, ">= 2.5")]
-    command = [sys.executable, "-m", "dspex", "eval", "--canonical", "--problems", problems]
+    command = [*_dspex(), "eval", "--canonical", "--problems", problems]
     ours, theirs, serial = [], [], []
     with tempfile.TemporaryDirectory() as directory:
         opened = gzip.open if problems.endswith(".gz") else open

@@ -212,3 +212,40 @@ def test_mounts_are_as_the_policy_says(tmp_path):
         assert (kept / "b").read_text() == "host"
         assert not result.files
         assert executor.execute("open('/data/a', 'w')").error.type in ("OSError", "PermissionError")
+
+
+def test_large_files_do_not_hold_up_the_event_loop(level, monkeypatch):
+    """A thread writes them; a call that is cancelled meanwhile is over only when that thread is."""
+    import asyncio
+    import threading
+
+    from dspex.execution import _files
+
+    begun, go_on, threads = threading.Event(), threading.Event(), []
+    true_place = _files.place
+
+    def place(guest, inputs):
+        threads.append(threading.current_thread())
+        begun.set()
+        assert go_on.wait(10)
+        true_place(guest, inputs)
+
+    monkeypatch.setattr(_files, "place", place)
+
+    async def main(executor):
+        call = asyncio.ensure_future(executor.aexecute("len(open('f').read())", files={"f": b"x" * (2 << 20)}))
+        await asyncio.to_thread(begun.wait)
+        other = asyncio.ensure_future(executor.aexecute("1", files={"f": b"y" * (2 << 20)}))
+        while len(threads) < 2:
+            await asyncio.sleep(0.001)
+        other.cancel()
+        await asyncio.sleep(0.05)
+        assert not other.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await other
+        return await call
+
+    with CodeExecutor(isolation=level, max_concurrency=2) as executor:
+        assert asyncio.run(main(executor)).unwrap() == 2 << 20
+    assert threading.main_thread() not in threads

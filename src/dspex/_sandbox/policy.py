@@ -59,6 +59,8 @@ class SecurityPolicy(Frozen):
     """Whether the guest may start other programs."""
     packages: tuple[str, ...] = ()
     """Packages of the caller's environment that the guest sees, by import or distribution name; `"*"` is all."""
+    virtual_environment: str = ""
+    """Directory of a virtual environment that `packages` are taken from instead; of the same minor version of Python."""
     forbidden_modules: tuple[str, ...] = ()
     """Modules whose import is told early as forbidden. A kindness, no wall: the wall is the kernel."""
     forbidden_calls: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ class SecurityPolicy(Frozen):
             environment: Iterable[str] = ...,
             subprocesses: bool = ...,
             packages: Iterable[str] = ...,
+            virtual_environment: str | os.PathLike[str] = ...,
             forbidden_modules: Iterable[str] = ...,
             forbidden_calls: Iterable[str] = ...,
         ) -> None: ...
@@ -90,6 +93,7 @@ class SecurityPolicy(Frozen):
             for index, entry in enumerate(entries):
                 check(f"{name}[{index}]", entry)
             object.__setattr__(self, name, entries)
+        object.__setattr__(self, "virtual_environment", _directory(self.virtual_environment))
         if self.network != () or self.secrets != ():
             self._settle_network()
 
@@ -173,7 +177,7 @@ class SecurityPolicy(Frozen):
                 *([_explain_secrets(self.secrets, self.secrets_in_body)] if self.secrets else ()),
                 _sentence(self.environment, "Gets from the environment: {}.", "Gets no variable of the environment."),
                 "May start other programs." if self.subprocesses else "May not start other programs.",
-                _explain_packages(self.packages),
+                _explain_packages(self.packages, self.virtual_environment),
                 _sentence(self.forbidden_modules, "Is told early not to import: {}.", "No import is told early."),
                 _sentence(self.forbidden_calls, "Is told early not to call: {}.", "No call is told early."),
             )
@@ -182,7 +186,10 @@ class SecurityPolicy(Frozen):
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as plain data; of secrets the hosts, never the values."""
         return {
-            **{name: value if isinstance(value, bool) else list(value) for name, value in self.to_fields().items()},
+            **{
+                name: value if isinstance(value, (bool, str)) else list(value)
+                for name, value in self.to_fields().items()
+            },
             "network": [{"host": str(host), "private": True} if host.private else str(host) for host in self.network],
             "secrets": {secret.name: {"hosts": list(secret.hosts)} for secret in self.secrets},
         }
@@ -457,10 +464,21 @@ def _explain_secrets(held: tuple[Secret, ...], in_body: bool) -> str:
     return f"Has placeholders that become secrets in {where} of its requests: {placed}."
 
 
-def _explain_packages(packages: tuple[str, ...]) -> str:
+def _explain_packages(packages: tuple[str, ...], environment: str) -> str:
+    source = f"of {environment}" if environment else "of the caller's environment"
     if "*" in packages:
-        return "May import every package of the caller's environment."
-    return _sentence(packages, "May import besides the standard library: {}.", "May import the standard library only.")
+        return f"May import every package {source}."
+    allowed = f"May import besides the standard library{f', {source}' if environment else ''}: {{}}."
+    return _sentence(packages, allowed, "May import the standard library only.")
+
+
+def _directory(given: object) -> str:
+    if not isinstance(given, (str, os.PathLike)) or isinstance(os.fspath(given), bytes):
+        raise PolicyError(f"virtual_environment: must be a path, not a {type(given).__name__}")
+    path = os.path.expanduser(os.fspath(given))
+    if path and (not path.startswith("/") or "\0" in path):
+        raise PolicyError(f"virtual_environment: {path!r}: a path must be absolute or begin with ~")
+    return path
 
 
 def _installed(module: str) -> bool:

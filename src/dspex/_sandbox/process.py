@@ -37,6 +37,7 @@ _MAX_MESSAGE: Final = 8192
 _BRIEF: Final = 0.001  # seconds
 _CONTROL: Final = 3  # the control socket's number in the launcher
 _PATIENCE: Final = 5.0  # seconds for a zygote to end by itself
+_HASTE: Final = 1.0  # seconds for one to fork another; the keeper waits for it
 # Socket buffers count in no limit of the kernel's but this: descriptors, times what one may hold (net.core.wmem_default).
 _PER_DESCRIPTOR: Final = 208 << 10
 
@@ -339,7 +340,7 @@ class Zygote:
             with theirs:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
                 self._control.sendmsg([b"Z" + json.dumps(changes).encode()], rights, socket.MSG_DONTWAIT)
-            ours.settimeout(_PATIENCE)
+            ours.settimeout(_HASTE)
             _, ancillary, _, _ = ours.recvmsg(1, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
             (pidfd,) = received(ancillary) or (-1,)
             if pidfd < 0:

@@ -10,8 +10,8 @@ another's.
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dspex.errors import SandboxLostError, UsageError
@@ -98,7 +98,7 @@ def _jobs(
 ) -> Iterator[Job]:
     for sample in source:
         program = problems.by_task[sample.task_id].program(sample.completion)
-        seal = token_hex(8)
+        seal = os.urandom(8).hex()  # not by `secrets`, which loads OpenSSL
         pending.append(_Pending(sample, seal))
         yield Job(_RUNNER, {"program": program, "seal": seal}, timeout=timeout)
 

@@ -142,7 +142,7 @@ class CodeExecutor:
         pool, caller, waited = await self.aacquire(prepared.imports, needs_place=self.needs_place())
         guest = _guest_of(caller)
         try:
-            run = self.begin(pool, guest, prepared, waited, started_cpu=0.0)
+            run = await self.abegin(pool, guest, prepared, waited, started_cpu=0.0)
             pool.refill(caller)
             await adrive(run)
             return run.result(pool.report)
@@ -371,6 +371,12 @@ class CodeExecutor:
             started_cpu=started_cpu,
             calls=job.calls,
         )
+
+    async def abegin(self, pool: Pool, guest: Guest, job: Prepared, waited: float, *, started_cpu: float) -> Run:
+        """`begin` for event loops."""
+        if job.files:
+            await _files.aplace(guest, job.files)
+        return self.begin(pool, guest, job._replace(files=()), waited, started_cpu=started_cpu)
 
     def resumption(
         self, calls: Calls, answers: Sequence[tuple[PendingCall, object]], timeout: float | None

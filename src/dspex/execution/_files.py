@@ -120,6 +120,21 @@ def place(guest: Guest, inputs: tuple[Input, ...]) -> None:
                 os.close(source)
 
 
+async def aplace(guest: Guest, inputs: tuple[Input, ...]) -> None:
+    """`place` for event loops: large contents are written by a thread, which is waited for whatever happens."""
+    if sum(map(_size, inputs)) <= _EAGER:
+        place(guest, inputs)
+        return
+    import asyncio
+
+    writing = asyncio.ensure_future(asyncio.to_thread(place, guest, inputs))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})  # it writes through a descriptor that is closed after this
+        raise
+
+
 def _explain(entry: Input, error: OSError) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise UsageError(f"files[{entry.name!r}]: no room is left under limits.disk") from None

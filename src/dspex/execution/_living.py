@@ -16,7 +16,7 @@ from dspex.execution._tree import tune
 from dspex.execution._turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from dspex._sandbox.process import Guest
     from dspex.execution._calls import Calls, PendingCall
@@ -97,11 +97,11 @@ class Living:
         finally:
             pool.leave(caller)
 
-    async def _adriven(self, begin: Callable[[Pool, float], Run]) -> ExecutionResult:
+    async def _adriven(self, begin: Callable[[Pool, float], Awaitable[Run]]) -> ExecutionResult:
         """`_driven` for event loops."""
         pool, caller, waited = await self._executor.aacquire(None, needs_place=self._executor.needs_place())
         try:
-            run = begin(pool, waited)
+            run = await begin(pool, waited)
             await adrive(run)
             return self._conclude(run, pool)
         except UsageError:  # its files do not fit: nothing ran
@@ -162,7 +162,7 @@ class Living:
             pool, caller, waited = await self._executor.aacquire(None, needs_place=self._executor.needs_place())
             run = None
             try:
-                run = self._begin(pool, guest, prepared, waited)
+                run = await self._abegin(pool, guest, prepared, waited)
                 tails = Tails(guest, self._executor.limits.output)
                 async with aclosing(aattend(run, tails)) as events:
                     async for event in events:
@@ -212,6 +212,10 @@ class Living:
         except PermissionError:
             pass  # a container's root without CAP_SYS_RESOURCE: there the limit counts for the session
         return used
+
+    async def _abegin(self, pool: Pool, guest: Guest, prepared: Prepared, waited: float) -> Run:
+        self._calls = prepared.calls
+        return await self._executor.abegin(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
 
     def _begin(self, pool: Pool, guest: Guest, prepared: Prepared, waited: float) -> Run:
         self._calls = prepared.calls

@@ -21,7 +21,6 @@ import socket
 import threading
 import time
 from collections import deque
-from concurrent import futures
 from typing import TYPE_CHECKING, Final
 
 from dspex.errors import ClosedError
@@ -235,6 +234,8 @@ class Flight:
         if ticket.task is None:
             self._poll.unregister(guest.channel)
         elif not ticket.task.done():
+            from concurrent import futures  # loaded by whoever made the task
+
             futures.wait([ticket.task], _LAST_BREATH)  # the guest was killed: it ends by itself
         del self._running[guest.channel.fileno()]
         self._pool.discard(guest)

@@ -82,7 +82,7 @@ class Session(Living):
             guest = self._guest
             if guest is None:
                 guest = self._open(*(await self._executor.aacquire(self._imports, needs_place=False, session=True))[:2])
-            return await self._adriven(lambda pool, waited: self._begin(pool, guest, prepared, waited))
+            return await self._adriven(lambda pool, waited: self._abegin(pool, guest, prepared, waited))
         finally:
             self._let_go()
             self._turn.release()

@@ -104,7 +104,7 @@ async def afresh(executor: CodeExecutor, prepared: Prepared) -> AsyncIterator[Ev
     guest = caller.guest
     assert guest is not None  # a served caller with a lane holds one
     try:
-        run = executor.begin(pool, guest, prepared, waited, started_cpu=0.0)
+        run = await executor.abegin(pool, guest, prepared, waited, started_cpu=0.0)
         pool.refill(caller)
         tails = Tails(guest, executor.limits.output)
         async with aclosing(aattend(run, tails)) as events:

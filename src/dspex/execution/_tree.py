@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 import marshal
 import os
-import random
 import socket
 import struct
 import threading
@@ -32,6 +31,7 @@ from dspex.execution import _files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from random import Random
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest, Warden
@@ -70,7 +70,7 @@ class Tree:
         self._announcements = itertools.count(1)
         self._alive: dict[int, Guest] = {first.inner: first}
         self._told: dict[int, tuple[int, str]] = {first.inner: (0, "session")}
-        self._chance = None if seed is None else random.Random(seed)
+        self._chance = None if seed is None else _chance(seed)
         self._closed = False
 
     def copy(self, parent: Guest, number: int, name: str) -> list[Guest]:
@@ -337,6 +337,12 @@ def _equipped(number: int, output: int) -> Iterator[list[_Equipment]]:
     finally:
         for one in equipment:
             one.close()
+
+
+def _chance(seed: int) -> Random:
+    from random import Random
+
+    return Random(seed)
 
 
 def tune(guest: Guest, settings: dict[str, object]) -> None:

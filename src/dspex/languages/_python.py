@@ -14,7 +14,8 @@ from dspex.errors import PolicyError
 from dspex.languages._base import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+    from importlib.metadata import Distribution
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
@@ -58,7 +59,7 @@ class Python:
     def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """See `Language.plan`."""
         stdlib = os.path.dirname(os.path.abspath(os.__file__))
-        packages = _Packages(policy.packages)
+        packages = _Packages(policy.packages, policy.virtual_environment)
         binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *_policy_mounts(policy, level)]
         binds += [Mount(_certificates(), CERTIFICATES)] if policy.network else []
         files = RESOLVING if policy.network else ()
@@ -205,13 +206,13 @@ def _beneath(path: str, parents: list[str]) -> bool:
 
 
 class _Packages:
-    """The caller's packages that a policy names, and what they need."""
+    """The packages that a policy names, of the caller's environment or another one, and what they need."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], environment: str) -> None:
         self.whole = "*" in names
         self._names = tuple(name for name in names if name != "*")
-        self._directories = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
-        self._entries = {} if self.whole or not names else _entries(self._names)
+        self._directories = _directories_of(environment) if environment else _own_directories()
+        self._entries = {} if self.whole or not names else _Installed(self._directories).entries(self._names)
         roots = dict.fromkeys(os.path.dirname(path) for path in self._entries)
         self.sys_path = tuple(self._directories if self.whole else roots)
 
@@ -245,33 +246,66 @@ def _tops(entries: Iterable[str]) -> set[str]:
     return {name.partition(".")[0] for name in names if not name.endswith((".libs", ".dist-info"))}
 
 
-def _entries(names: tuple[str, ...]) -> dict[str, None]:
-    """The files and directories directly in a site-packages directory that belong to `names` and their requirements."""
-    import re
-    from importlib import metadata
+def _own_directories() -> list[str]:
+    return [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
 
-    by_import: Mapping[str, list[str]] | None = None
-    entries: dict[str, None] = {}
-    pending, seen = list(names), set()
-    while pending:
-        name = pending.pop()
-        key = name.lower().replace("_", "-")
-        if key in seen:
-            continue
-        seen.add(key)
-        try:
-            found = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            if by_import is None:
-                by_import = metadata.packages_distributions()
-            if name in by_import:
-                pending.extend(by_import[name])
-            elif name in names:
-                raise PolicyError(f"packages names {name!r}, which is not installed here; pip install {name}") from None
-            continue
-        root = str(found.locate_file(""))
-        tops = {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}
-        entries.update((os.path.join(root, top), None) for top in sorted(tops))
-        needs = (need for need in found.requires or () if "extra ==" not in need)
-        pending.extend(re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0] for need in needs)
-    return entries
+
+def _directories_of(environment: str) -> list[str]:
+    """Where a virtual environment keeps its packages. Raises `PolicyError` for one of another version of Python."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library = os.path.join(environment, "lib")
+    path = os.path.join(library, version, "site-packages")
+    if os.path.isdir(path):
+        return [os.path.realpath(path)]
+    others = [name for name in (os.listdir(library) if os.path.isdir(library) else ()) if name.startswith("python")]
+    found = f"holds packages for {', '.join(sorted(others))}" if others else "is no virtual environment"
+    raise PolicyError(f"virtual_environment: {environment} {found}; guests run {version}, as the caller does")
+
+
+class _Installed:
+    """The distributions in some directories, and which files and directories there belong to them."""
+
+    def __init__(self, directories: list[str]) -> None:
+        self._directories = directories
+        self._by_import: dict[str, list[str]] | None = None
+
+    def entries(self, names: tuple[str, ...]) -> dict[str, None]:
+        """All that belongs to `names` and their requirements. Raises `PolicyError` for one that is not there."""
+        import re
+
+        entries: dict[str, None] = {}
+        pending, seen = list(names), set()
+        while pending:
+            name = pending.pop()
+            key = name.lower().replace("_", "-")
+            if key in seen:
+                continue
+            seen.add(key)
+            found = self._distribution(name)
+            if found is None:
+                pending += self._importable_as(name, needed=name in names)
+                continue
+            root = str(found.locate_file(""))
+            tops = {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}
+            entries.update((os.path.join(root, top), None) for top in sorted(tops))
+            needs = (need for need in found.requires or () if "extra ==" not in need)
+            pending.extend(re.split(r"[^A-Za-z0-9._-]", need, maxsplit=1)[0] for need in needs)
+        return entries
+
+    def _distribution(self, name: str) -> Distribution | None:
+        from importlib import metadata
+
+        return next(iter(metadata.distributions(name=name, path=self._directories)), None)
+
+    def _importable_as(self, name: str, *, needed: bool) -> list[str]:
+        """The distributions that bring a module of this name."""
+        from importlib import metadata
+
+        if self._by_import is None:
+            self._by_import = {}
+            for found in metadata.distributions(path=self._directories):
+                for top in _tops(str(file) for file in {file.parts[0] for file in found.files or ()}):
+                    self._by_import.setdefault(top, []).append(found.metadata["Name"])
+        if needed and name not in self._by_import:
+            raise PolicyError(f"packages names {name!r}, which is not installed here; pip install {name}")
+        return self._by_import.get(name, [])

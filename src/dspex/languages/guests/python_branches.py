@@ -70,9 +70,6 @@ def fork(channel: int, first: int, rights: list[int], seeds: list[int]) -> int |
     `channel` is the number of this process's channel, `first` the index of the first copy.
     """
     _flush()
-    # What lives now is not looked at again by a copy's collector: looking would copy the page.
-    gc.collect(0)
-    gc.freeze()
     place = os.getcwd(), _open_files(rights)  # once for all copies
     for number in range(len(rights) // 3):
         try:
@@ -111,6 +108,7 @@ def _copied() -> int:
 
 def _become(channel: int, index: int, rights: list[int], own: list[int], place: _Place) -> None:
     """Take the view, the channel and the output files of the copy `index`."""
+    gc.freeze()  # what it has inherited is not looked at by its collector: looking would copy the page
     directory, files = place
     view = os.dup(0)  # a number that is free
     if _capset(_HEADER, _AWAKE) or _setns(_SETNS, view, _NEW_MOUNTS, index):
