@@ -643,3 +643,19 @@ def test_a_forked_host_lets_go_of_branches(executor):
     os.close(child_end)
     os.waitpid(pid, 0)
     assert gone
+
+
+def test_signals_while_it_is_copied_do_not_keep_a_session_from_it(session):
+    """A signal that is pending would make the kernel ask the warden a second time for one copy."""
+    value(
+        session,
+        "import os, signal\nsignal.signal(signal.SIGALRM, lambda *a: None)\n"
+        "go = lambda: signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)\n"
+        "stop = lambda: signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "os.register_at_fork(before=go, after_in_parent=stop, after_in_child=stop)",
+    )
+    for _ in range(5):
+        branches = session.fork(3)
+        assert [value(branch, "6 * 7") for branch in branches] == [42] * 3
+        for branch in branches:
+            branch.close()
