@@ -54,6 +54,23 @@ def test_a_value_of_no_kind_is_refused():
         state.decode(kind(magic="dspex.state", format="1.0").SerializeToString())
 
 
+@pytest.mark.parametrize("tag", [b"\x0a", b"\x12", b"\x3a"])
+def test_a_checksum_cannot_become_another_field(tag):
+    """A file whose checksum was turned into another field, known or not, does not pass for one without a checksum."""
+    data = state.encode({"a": 1}, format="protobuf")
+    assert data.count(b"\x1a\x40") == 1
+    with pytest.raises(StateFormatError, match="header"):
+        state.decode(data.replace(b"\x1a\x40", tag + b"\x40"))
+
+
+def test_a_newer_minor_version_may_have_more_fields():
+    """Fields that this version does not know are passed over in a file of a newer minor version."""
+    kind = _protobuf._file_class()
+    file = kind(magic="dspex.state", format="1.7")
+    file.state.integer = 5
+    assert state.decode(file.SerializeToString() + b"\x3a\x01x") == 5
+
+
 def test_deeper_than_others_read_is_refused():
     """A state that readers of Protocol Buffers would not read is not written."""
     value = {}

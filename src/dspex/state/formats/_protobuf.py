@@ -139,8 +139,17 @@ def loads(data: bytes) -> Any:
         file = from_bytes(data)
     except (DecodeError, ValueError) as error:  # a ValueError, for text: where the library runs in pure Python
         raise StateFormatError(f"no Protocol Buffers message File: {error}") from error
+    return {HEADER: _header(file), STATE: _node(file.state)}
+
+
+def _header(file: Any) -> dict[str, Any]:
+    """The header, with all that stands in the file besides: one flipped bit makes another field of the checksum."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    if file.magic != _MAGIC:
+        raise StateFormatError(f"the field magic is not {_MAGIC!r}", place="header")
     header = {"format": file.format} | ({"sha256": file.sha256} if file.sha256 else {})
-    return {HEADER: header, STATE: _node(file.state)}
+    return header | {f"field {field.field_number}": None for field in UnknownFieldSet(file)}
 
 
 def _node(value: Any) -> Any:
