@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import branching, modules, peers
 from benchmarks.table import Row, median, milliseconds
-from dspex import CodeExecutor
+from dspex import CodeExecutor, ResourceLimits, SecurityPolicy
 
 _FLOORS = Path(__file__).with_name("floors.py")
 _PYTHON = os.path.realpath(sys.executable)  # the real binary: a shim or a venv's start-up is not the interpreter's
@@ -117,6 +117,30 @@ def tools(_):
             ours += opened.execute(_CALLS).unwrap()
             bare += _floor("called", 500)
     return [Row("a tool's round trip, against a bare socketpair with JSON both ways", milliseconds(ours), milliseconds(bare), median(ours) / median(bare), "<= 4")]  # fmt: skip
+
+
+def arrays(_):
+    try:
+        import numpy
+    except ImportError:
+        return [Row("an array of 100 MB in and back", "not run: pip install numpy", "", None, "<= 4")]
+    given, ours, copies = numpy.random.rand(12_500_000), [], []
+    limits = ResourceLimits(memory="4GiB", value="512MiB")
+    with (
+        CodeExecutor(policy=SecurityPolicy(packages=("numpy",)), limits=limits) as executor,
+        executor.session() as opened,
+    ):
+        opened.execute("1").unwrap()
+        for _round in range(9):
+            started = time.perf_counter()
+            given.copy().copy()
+            copies.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            taken = opened.execute("x", {"x": given}).unwrap()
+            ours.append(time.perf_counter() - started)
+            assert taken[-1] == given[-1]
+            del taken
+    return [Row("an array of 100 MB in and back, against two copies of it", milliseconds(ours), milliseconds(copies), median(ours) / median(copies), "<= 4")]  # fmt: skip
 
 
 _WORK = """
@@ -281,6 +305,7 @@ FIGURES = {
     "throughput": throughput,
     "session": session,
     "tools": tools,
+    "arrays": arrays,
     "cpu": cpu,
     "callers": callers,
     "memory": memory,
