@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dspex.errors import StateError, StateFormatError, UsageError
+from dspex.modules._collection import no_collection
 from dspex.modules._state import METADATA, metadata_of
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def save_state(module: Module, path: str | os.PathLike[str], format: str | None,
     from dspex.state import replace_file, write_file
 
     pickled = format is None and Path(path).suffix == _SUFFIX
-    state = dict(module.dump_state(json_mode=not pickled, **_as_dspy(format)))
-    state.setdefault(METADATA, metadata_of(module))
-    if pickled:
-        replace_file(path, _pickled(state, type(module).__name__))
-    else:
-        write_file(path, state, format=format, compression=compression)
+    with no_collection():
+        state = dict(module.dump_state(json_mode=not pickled, **_as_dspy(format)))
+        state.setdefault(METADATA, metadata_of(module))
+        if pickled:
+            replace_file(path, _pickled(state, type(module).__name__))
+        else:
+            write_file(path, state, format=format, compression=compression)
 
 
 def read_state(path: str | os.PathLike[str], *, allow_pickle: bool) -> Any:
@@ -46,7 +48,8 @@ def read_state(path: str | os.PathLike[str], *, allow_pickle: bool) -> Any:
     from dspex.state import read_file
 
     if Path(path).suffix != _SUFFIX:
-        return read_file(path)
+        with no_collection():
+            return read_file(path)
     if not allow_pickle:
         raise UsageError(f"{path}: loading a .pkl runs the code in it; allow_pickle=True says that you trust it")
     return _unpickled(Path(path))
