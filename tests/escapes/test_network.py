@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
+from escapes.conftest import HOSTS
+
 CHECKS = {"names", "addresses", "authority", "hello"}  # taken away by `outside.without`
 POLICY = {
     "network": ["api.example.com:80", "api.example.com:443", "*.example.com:80"],
@@ -136,18 +138,15 @@ def _job(attack: Attack, port: int, without: str = "") -> dict:
     return job | {"codes": [aimed(attack.code)]}
 
 
-@pytest.fixture
-def connected_host(host):
-    """A host that guests can have a network on."""
-    if host.level != "namespaces":
-        pytest.skip("what is refused there is tested below")
-    return host
+CONTAINERS = [name for name in HOSTS if "container" in name]
+connected = pytest.mark.parametrize("host", [name for name in HOSTS if name not in CONTAINERS], indirect=True)
 
 
+@connected
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.cannot)
-def test_attacker_on_a_network_cannot(attack, connected_host, loopback):
+def test_attacker_on_a_network_cannot(attack, host, loopback):
     """The attack fails, nothing forbidden was connected to, and the engine goes on."""
-    result = connected_host.run(_job(attack, loopback))
+    result = host.run(_job(attack, loopback))
     assert "raised" not in result, result
     assert result["value"] != "ESCAPED", result
     assert result["forbidden"] == [], result
@@ -177,19 +176,19 @@ def test_without_these_layers_another_holds(attack, without, unwalled, loopback)
     assert result["value"] != "ESCAPED", result
 
 
+@pytest.mark.parametrize("host", CONTAINERS, indirect=True)
 def test_a_host_without_namespaces_gives_no_network(host):
     """There the policy is refused, with what it takes, and no guest runs without it."""
-    if host.level == "namespaces":
-        pytest.skip("this kind of host gives it")
     result = host.run({"name": "refused", "codes": ["1"], "policy": PLAIN, "outside": True})
     assert "which a network takes" in result["raised"]
     assert result["raised"].startswith("IsolationError")
 
 
-def test_what_is_allowed_works_on_every_kind_of_host(connected_host):
+@connected
+def test_what_is_allowed_works_on_every_kind_of_host(host):
     """An allowed request is answered, over both schemes; else that attacks fail would mean nothing."""
     code = (
         "import urllib.request\n[urllib.request.urlopen(f'{s}://api.example.com/').status for s in ('http', 'https')]"
     )
-    result = connected_host.run({"name": "works", "codes": [code], "policy": POLICY, "outside": True})
+    result = host.run({"name": "works", "codes": [code], "policy": POLICY, "outside": True})
     assert result["value"] == [200, 200], result
