@@ -60,8 +60,9 @@ def _smolagents():
 def _sandlock():
     import sandlock
 
-    policy = sandlock.Sandbox(fs_readable=["/usr", "/lib", "/lib64", "/etc", sys.base_prefix, sys.prefix])
-    return lambda: _timed(lambda: policy.run([os.path.realpath(sys.executable), "-I", "-S", "-c", "1+1"]))
+    readable = ["/usr", "/lib", "/lib64", "/etc", sys.base_prefix, sys.prefix]
+    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", "1+1"]
+    return lambda: _timed(lambda: sandlock.Sandbox(fs_readable=readable).run(command))  # one runs one program at a time
 
 
 def available():

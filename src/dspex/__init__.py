@@ -14,7 +14,7 @@ Nothing below is imported until its name is used (PEP 562): `import dspex` costs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # not from typing, whose loading takes longer than all else here
 
 if TYPE_CHECKING:
     from dspex._sandbox.limits import ResourceLimits as ResourceLimits

@@ -8,4 +8,4 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 from dspex._sandbox.zygote import main
 
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), sys.argv[2])

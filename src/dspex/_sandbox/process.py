@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dspex._kernel import processes, resources
+from dspex._sandbox import ahead
 from dspex.errors import SandboxStartError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _OWN: Final = 5  # descriptors in a hello (`Ends`); a session's guest sends its 
 _RIGHTS_SPACE: Final = socket.CMSG_SPACE(4 * 253)  # the most that the kernel sends; guests with a network send more
 _MAX_MESSAGE: Final = 8192
 _BRIEF: Final = 0.001  # seconds
-_CONTROL: Final = 3  # the control socket's number in the launcher
 _PATIENCE: Final = 5.0  # seconds for a zygote to end by itself
 _HASTE: Final = 1.0  # seconds for one to fork another; the keeper waits for it
 # Socket buffers count in no limit of the kernel's but this: descriptors, times what one may hold (net.core.wmem_default).
@@ -310,21 +310,20 @@ class Zygote:
 
         Raises `SandboxStartError` when the interpreter cannot be started.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            launcher = _Launcher([*argv, str(_CONTROL)], theirs.fileno())
-        except OSError as error:
-            ours.close()
-            raise SandboxStartError(f"the interpreter {argv[0]} could not be started: {error}") from error
-        finally:
-            theirs.close()
-        try:
-            ours.send(json.dumps(charter).encode())
-        except OSError as error:
-            ours.close()
-            launcher.end_within(_PATIENCE)
-            raise SandboxStartError(f"the zygote ended as soon as {argv[0]} was started: {error}") from error
-        return cls(ours, launcher)
+        failure: OSError | None = None
+        for begin in (_taken, _spawned):
+            begun = begin(argv)
+            if begun is None:
+                continue
+            ours, launcher = begun
+            try:
+                ours.send(json.dumps(charter).encode())
+                return cls(ours, launcher)
+            except OSError as error:
+                ours.close()
+                launcher.end_within(_PATIENCE)
+                failure = error
+        raise SandboxStartError(f"the zygote ended as soon as {argv[0]} was started: {failure}") from failure
 
     def fileno(self) -> int:
         """The control socket's descriptor, to wait on."""
@@ -431,26 +430,32 @@ def received(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(descriptors)
 
 
-# LD_BIND_NOW: bind every symbol at once, or each guest would do it again, page by copied page. PYTHONHASHSEED: sets of text have
-# one order in every guest of every zygote, so that runs with a seed can be repeated; nothing else of the caller's gets in.
-_ENVIRONMENT: Final = {"LD_BIND_NOW": "1", "PYTHONHASHSEED": "0"}
+def _taken(argv: tuple[str, ...]) -> tuple[socket.socket, _Launcher] | None:
+    """The control socket of a launcher that was started ahead by these words, and that launcher."""
+    if (taken := ahead.take(argv)) is None:
+        return None
+    control, process = taken
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=control), _Launcher(process)
+
+
+def _spawned(argv: tuple[str, ...]) -> tuple[socket.socket, _Launcher]:
+    """A new one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        return ours, _Launcher(ahead.spawn(argv, theirs.fileno()))
+    except OSError as error:
+        ours.close()
+        raise SandboxStartError(f"the interpreter {argv[0]} could not be started: {error}") from error
+    finally:
+        theirs.close()
 
 
 class _Launcher:
-    """The process that was exec'd.
+    """The process that was exec'd."""
 
-    By posix_spawn, not by the subprocess module: it is loaded already, and it gives the child just the descriptors named
-    here, whatever other threads open or fork meanwhile. Descriptors that others left inheritable, the launcher closes.
-    """
-
-    def __init__(self, argv: list[str], control: int) -> None:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, control, _CONTROL),
-        ]
-        self._pid = os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions, setsid=True)
-        self._pidfd = os.pidfd_open(self._pid)
+    def __init__(self, process: int) -> None:
+        self._pid = process
+        self._pidfd = os.pidfd_open(process)
 
     def end_within(self, seconds: float) -> None:
         """Wait for its end, at most so long; then kill it, and reap it."""

@@ -64,17 +64,20 @@ _IDLE = 20  # milliseconds without a request
 _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS)
 
 
-def main(descriptor: int) -> NoReturn:
-    """Become a zygote on the control socket `descriptor` and serve until the host is gone."""
+def main(descriptor: int, guest: str) -> NoReturn:
+    """Become a zygote on the control socket `descriptor`, for the module `guest`, and serve until the host is gone."""
     control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=descriptor)
     gc.disable()  # until all is loaded: there is nothing to collect yet
     processes.die_with_parent()
     processes.close_descriptors((0, 1, 2, control.fileno()))
     os.chdir("/")
-    charter = json.loads(control.recv(_MAX_MESSAGE))
+    importlib.import_module(guest)  # while its file can still be seen, and before anybody waits for it
+    message = control.recv(_MAX_MESSAGE)
+    if not message:
+        os._exit(0)  # it was started ahead, and nobody needed it
+    charter = json.loads(message)
     # A Ctrl-C is for the host to act on; children are heard of through a descriptor. Guests unblock both.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGCHLD))
-    importlib.import_module(charter["guest"])  # while its file can still be seen
     try:
         if charter["level"] == "namespaces":
             _enter_namespaces(control, charter)

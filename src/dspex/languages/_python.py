@@ -9,6 +9,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Final
 
+from dspex._sandbox import ahead
 from dspex._sandbox.rootfs import CERTIFICATES, DEVICES, RESOLVING, Mount, Tree
 from dspex.errors import PolicyError
 from dspex.languages._base import Plan
@@ -26,7 +27,6 @@ _LARGE: Final = 1 << 12
 _SCALARS: Final = (type(None), bool, int, float, str)
 _LINE: Final = 64  # bytes of a cache line: arrays that begin on one are used where they lie
 _GUEST: Final = "dspex.languages.guests.python"
-_LAUNCH: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_sandbox", "launch.py")
 _SYSTEM: Final = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 _PROGRAMS: Final = ("/usr/bin", "/bin")
 # One thread in the zygote, for only one survives a fork; and in guests, which share the cores with their siblings.
@@ -68,7 +68,7 @@ class Python:
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
         writable = ["/dev/null", "/dev/zero", "/dev/full", *(m.target for m in binds if m.writable)]
         return Plan(
-            argv=(sys.executable, "-s", "-P", "-S", "-X", "utf8", _LAUNCH),
+            argv=ahead.command(_GUEST),
             guest=_GUEST,
             tree=tree,
             readable=tuple(readable),
