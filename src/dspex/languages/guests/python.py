@@ -63,10 +63,11 @@ _Error = TypeVar("_Error", bound=BaseException)
 _guest: Guest  # made by `prepare`, in the zygote
 
 
-# What programs import most. The zygote imports it when it has nothing else to do, so that guests find it done.
+# What programs import most. The zygote imports it when it has nothing else to do, so that guests find it done. Not asyncio, which
+# would cost every guest 40 pages and the whole 5 MB: who awaits preloads it by imports=["asyncio"], or waits once.
 COMMON: Final = (
     *("dataclasses", "decimal", "fractions", "statistics", "heapq", "bisect", "string", "textwrap", "copy", "uuid"),
-    *("hashlib", "base64", "csv", "inspect", "abc", "contextlib", "calendar", "zoneinfo", "asyncio"),
+    *("hashlib", "base64", "csv", "inspect", "abc", "contextlib", "calendar", "zoneinfo"),
 )
 
 
