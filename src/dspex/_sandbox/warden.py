@@ -103,18 +103,22 @@ class Warden:
     # --- The host's words ------------------------------------------------------------------------------------------------
 
     def _obey(self) -> None:
-        try:
-            message = self._control.recv(64)
-        except ConnectionResetError:
-            message = b""
-        if message[:1] == b"A":
-            self._announce(*ANNOUNCE.unpack_from(message, 1))
-        elif message[:1] == b"C":
-            self._call_off("the host called it off")
-        elif message[:1] == b"W":
-            self._tell(*PROCESS.unpack_from(message, 1))
-        else:
-            os._exit(0)
+        """Act on every word that has come: what is asked at the gates may be the answer to the last of them."""
+        while True:
+            try:
+                message = self._control.recv(64, _socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                message = b""
+            if message[:1] == b"A":
+                self._announce(*ANNOUNCE.unpack_from(message, 1))
+            elif message[:1] == b"C":
+                self._call_off("the host called it off")
+            elif message[:1] == b"W":
+                self._tell(*PROCESS.unpack_from(message, 1))
+            else:
+                os._exit(0)
 
     def _announce(self, announcement: int, parent: int, number: int) -> None:
         self._uncopied("another was announced")
@@ -152,6 +156,7 @@ class Warden:
         asked = gates.receive(self._listener)
         if asked is None:
             return
+        self._obey()  # a copy was announced before it was asked for
         if self._allows(asked):
             gates.go_on(self._listener, asked)
         else:
