@@ -102,3 +102,10 @@ def test_frozen_modules_are_not_mapped():
     module.sub.freeze()
     module.map_named_predictors(lambda p: None)
     assert module.sub.p is predictor
+
+
+@pytest.mark.parametrize("path", ["__class__", "__dict__"])
+def test_pythons_own_names_are_no_places(path):
+    """They are refused as any place that is none."""
+    with pytest.raises(UsageError, match="belong to Python"):
+        Module().set_attribute_by_name(path, 1)

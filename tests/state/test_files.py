@@ -184,3 +184,10 @@ def test_a_huge_sparse_file_is_not_read(tmp_path):
     with pytest.raises(StateFormatError, match="max_size allows"):
         state.read_file(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path):
+    """And the file that was to be written, not the one that would have been renamed to it."""
+    with pytest.raises(FileNotFoundError, match="no file can be made in") as caught:
+        state.write_file(tmp_path / "nowhere" / "a.json", {"a": 1})
+    assert caught.value.filename == str(tmp_path / "nowhere" / "a.json")

@@ -171,6 +171,8 @@ def _followed(node: Any, step: Step, path: str) -> Any:
 def _put(node: Any, step: Step, value: Any, path: str) -> None:
     if step.is_key:
         node[_place(node, step, path, new=True)] = value
+    elif step.text.startswith("__"):
+        raise UsageError(f"{path!r} is no place for a value: names with two underscores belong to Python")
     elif dataclasses.is_dataclass(node):
         object.__setattr__(node, step.text, value)  # also of a frozen one, whose fields were enumerated
     else:

@@ -66,7 +66,10 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     old = _status(target)
     temporary = os.path.join(directory, f".dspex-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666 if old is None else 0o600)
+    try:
+        descriptor = os.open(temporary, flags, 0o666 if old is None else 0o600)
+    except OSError as error:  # the temporary file's name would mean nothing to anybody
+        raise type(error)(error.errno, f"no file can be made in {directory}: {error.strerror}", target) from None
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
