@@ -2,6 +2,7 @@
 
 import fractions
 import gzip
+import itertools
 import json
 
 import numpy
@@ -71,6 +72,28 @@ def test_the_bytes_of_other_compressors_load():
     data = state.encode({"a": 1})
     for parts in (gzip.compress(data[:9]) + gzip.compress(data[9:]), zstd.compress(data[:9]) + zstd.compress(data[9:])):
         assert state.decode(parts) == {"a": 1}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_many_frames_load(pack):
+    """Frames of every size load, empty ones and such as are larger than what is read at once; a cut one is refused."""
+    noise = "".join(map(chr, numpy.random.default_rng(0).integers(32, 127, 60_000)))
+    data = state.encode({"a": noise}, format="msgpack")
+    ends = [*range(0, 9_000, 3), 9_000, 9_000, 50_000, len(data)]
+    packed = b"".join(pack(data[start:end]) for start, end in itertools.pairwise(ends))
+    assert state.decode(packed) == {"a": noise}
+    for missing in (1, 4096, 30_000):
+        with pytest.raises(StateFormatError, match="cut short"):
+            state.decode(packed[:-missing])
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_compressed_bytes_count_too(pack):
+    """More compressed bytes than allowed are refused, even where they expand to less."""
+    data = pack(state.encode({})) + pack(b"") * 100
+    assert state.decode(data, max_size=len(data)) == {}
+    with pytest.raises(StateFormatError, match="larger than"):
+        state.decode(data, max_size=len(data) - 1)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from state.states import COMPRESSIONS, EVERYTHING, FORMATS, same
 relaxed = settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 GOOD = {(f, c): state.encode(EVERYTHING, format=f, compression=c) for f in FORMATS for c in COMPRESSIONS}
 STARTS = {f: GOOD[f, "plain"][:40] for f in FORMATS} | {"gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd", "": b""}
+COLLIDING = [{"$int": hex(sys.hash_info.modulus * number)} for number in range(10, 2000)]  # all of hash 0
 kinds = st.sampled_from(sorted(GOOD))
 
 
@@ -123,6 +125,11 @@ def test_forged_trees(header, tree):
         {"$array": {"dtype": "<f8", "shape": [-1], "data": {"$bytes": b"12345678"}}},
         {"$array": {"dtype": "<f8", "shape": [1], "data": {"$bytes": b"1"}}},
         {"$array": {"dtype": "|b1", "shape": [1], "data": {"$bytes": b"\2"}}},
+        {"$array": {"dtype": "<M8[0s]", "shape": [1], "data": {"$bytes": b"12345678"}}},
+        {"$set": COLLIDING},
+        {"$frozenset": COLLIDING},
+        {"$dict": [[key, 0] for key in COLLIDING]},
+        {"$set": [{"$tuple": [key]} for key in COLLIDING]},
         b"bytes without a tag",
     ],
 )

@@ -20,6 +20,8 @@ from dspex import state
 from dspex.errors import StateError
 from state.states import EVERYTHING, same, states
 
+MATRIX = numpy.ones((2, 2)).view(numpy.matrix)  # its constructor warns
+
 
 class Colour(enum.Enum):
     RED = ("r", 1)
@@ -99,6 +101,7 @@ BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
         (numpy.complex64(1j), 1j),
         (numpy.datetime64("2024-01-01"), numpy.array("2024-01-01", "M8[D]")),
         (numpy.array([1, 2]), numpy.array([1, 2])),
+        (numpy.timedelta64("NaT", "s"), numpy.array("NaT", "m8[s]")),
         (dt.datetime(2024, 7, 1, tzinfo=BERLIN), dt.datetime(2024, 7, 1, tzinfo=dt.timezone(dt.timedelta(hours=2)))),
     ],
 )
@@ -136,6 +139,9 @@ def test_nothing_mutable_is_shared():
         (frozenset({Struct}), "value: a "),
         (dt.time(1, tzinfo=BERLIN), "no offset in the zone Europe/Berlin"),
         (numpy.longdouble(1), "value: a numpy.longdouble has no plain form"),
+        (numpy.ma.array([1])[:1], "value: a numpy.ma.MaskedArray has no plain form"),
+        (MATRIX, "value: a numpy.matrix has no plain form"),
+        ([MATRIX[:1, :1]], "value[0]: a numpy.matrix has no plain form"),
         ((number for number in ()), "value: a builtins.generator has no plain form"),
     ],
 )
@@ -158,3 +164,12 @@ def test_what_holds_itself_is_refused():
     point.inner = [point]
     with pytest.raises(StateError, match="holds itself"):
         state.to_plain(point)
+
+
+def test_an_array_in_a_file_is_an_array(tmp_path):
+    """A memory-mapped array becomes one in memory, with the same items."""
+    mapped = numpy.memmap(tmp_path / "items", dtype="<i4", mode="w+", shape=(2, 3))
+    mapped[:] = 7
+    plain = state.to_plain({"items": mapped})
+    assert same(plain, {"items": numpy.full((2, 3), 7, "<i4")})
+    assert not numpy.shares_memory(plain["items"], mapped)

@@ -14,7 +14,7 @@ from dspex.errors import StateError, StateFormatError
 
 # bool, integers, floats, complex, and moments with their unit: nothing whose bytes are pointers or differ by platform.
 _DTYPE = re.compile(
-    r"\|b1|\|[iu]1|<[iu][248]|<f[248]|<c(8|16)|<[mM]8(\[\d{0,9}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?", re.ASCII
+    r"\|b1|\|[iu]1|<[iu][248]|<f[248]|<c(8|16)|<[mM]8(\[([1-9]\d{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?", re.ASCII
 )
 _MAX_DIMENSIONS = 32  # of NumPy 1
 

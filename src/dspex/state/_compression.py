@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = ("plain", "gzip", "zstd")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_STEP = 1 << 12  # bytes given at once: the rest of them is copied where a frame ends
 _GZIP_WINDOW = 31  # zlib's number for the largest window inside a gzip frame, with its CRC
 
 
@@ -39,36 +40,39 @@ def compressed(data: bytes, name: str) -> bytes:
 def expanded(data: bytes, max_size: int) -> bytes:
     """`data` as it was before compression; plain data is given back.
 
-    Raises StateFormatError for damaged data, and for more than `max_size` bytes, before they are in memory.
+    Raises StateFormatError for damaged data, and for more than `max_size` bytes, before or after: before they are in
+    memory.
     """
+    if len(data) > max_size:
+        raise StateFormatError(f"larger than {max_size} bytes; max_size allows more")
     if data.startswith(_GZIP):
         return _frames(data, lambda: zlib.decompressobj(_GZIP_WINDOW), zlib.error, max_size, "gzip")
     if data.startswith(_ZSTD):
         zstd = _zstd()
         return _frames(data, zstd.ZstdDecompressor, zstd.ZstdError, max_size, "zstd")
-    if len(data) > max_size:
-        raise StateFormatError(f"larger than {max_size} bytes; max_size allows more")
     return data
 
 
 def _frames(data: bytes, start: Callable[[], Any], failure: type[Exception], max_size: int, name: str) -> bytes:
     """Every frame of the data, one after the other, as both tools write and read them."""
     found: list[bytes] = []
-    left = max_size
-    while data:
-        frame = start()
+    left, at, frame = max_size, 0, start()
+    while at < len(data):
+        if frame.eof:
+            frame = start()
+        step = data[at : at + _STEP]
         try:
-            # One byte more than allowed, so that an end exactly at the bound is told from a longer frame.
-            part = frame.decompress(data, left + 1)
+            # One byte more than allowed: what gives less has taken in the whole step, or its frame has ended.
+            part = frame.decompress(step, left + 1)
         except failure as error:
             raise StateFormatError(f"damaged {name} data: {error}") from error
         left -= len(part)
         if left < 0:
             raise StateFormatError(f"expands to more than {max_size} bytes; max_size allows more")
-        if not frame.eof:
-            raise StateFormatError(f"the {name} data is cut short")
         found.append(part)
-        data = frame.unused_data
+        at += len(step) - len(frame.unused_data)
+    if not frame.eof:
+        raise StateFormatError(f"the {name} data is cut short")
     return b"".join(found)
 
 

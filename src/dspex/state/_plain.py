@@ -129,12 +129,17 @@ def _is_numpy(value: Any) -> bool:
 
 
 def _numpy(value: Any, depth: int) -> Any:
-    """Arrays are copied; numbers become Python's; moments, which NumPy counts otherwise, arrays without dimension."""
-    if hasattr(value, "setflags") and type(value).__name__ == "ndarray":
-        return value.copy()
-    if value.dtype.kind in "mM":
-        return value[...].copy()
-    number = value.item()
+    """Arrays are copied; numbers become Python's; moments, which NumPy counts otherwise, arrays without dimension.
+
+    Of the other classes of arrays, one in a file is a buffer like any; matrices behave unlike arrays.
+    """
+    import numpy
+
+    if type(value) in (numpy.ndarray, numpy.memmap):
+        return numpy.array(value)
+    if isinstance(value, numpy.datetime64 | numpy.timedelta64):
+        return numpy.array(value)
+    number = value.item() if isinstance(value, numpy.generic) else value
     if type(number) not in _packed.PLAIN_LEAVES:
         raise StateError(f"a numpy.{type(value).__name__} has no plain form")
     return number

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _HEX = re.compile(r"-?0x[0-9a-f]+")
+# Numbers, unlike text, have hashes that anyone can compute: a thousand of one hash cost a million comparisons.
+_MAX_COLLISIONS = 1000
 
 
 def unpack(tree: Any) -> Any:
@@ -110,6 +112,7 @@ def _unpack_items(content: Any, depth: int) -> list[Any]:
 
 def _unpack_set(content: Any, depth: int) -> frozenset[Any]:
     items = _unpack_items(content, depth)
+    _check_hashes(items)
     found = frozenset(items)
     if len(found) != len(items):
         raise StateFormatError("an item stands in a set twice")
@@ -118,10 +121,16 @@ def _unpack_set(content: Any, depth: int) -> frozenset[Any]:
 
 def _unpack_pairs(content: Any, depth: int) -> dict[Any, Any]:
     pairs = [tuple(_expect(pair, list)) for pair in _unpack_items(content, depth)]
+    _check_hashes([key for key, _ in pairs])
     found = dict(pairs)
     if len(found) != len(pairs):
         raise StateFormatError("a key stands in a dict twice")
     return found
+
+
+def _check_hashes(keys: list[Any]) -> None:
+    if len(keys) - len(set(map(hash, keys))) > _MAX_COLLISIONS:
+        raise StateFormatError("its keys or items were chosen to have the same hash")
 
 
 def _unpack_array(content: Any, depth: int) -> Any:
