@@ -14,7 +14,7 @@ LAYERS = ["_kernel", "_sandbox", "_network", "languages", "execution", "evaluati
 SHARED = ["errors", "telemetry"]
 # The columns of the design: running code, and programs with their state. Only these join them.
 RUNNING = {"_kernel", "_sandbox", "_network", "languages", "execution", "evaluation"}
-STATE = {"modules", "examples", "predictions", "state", "registry", "lifecycle"}
+STATE = {"modules", "examples", "predictions", "state", "stores", "versions", "registry", "lifecycle"}
 JOINING = {"", "_cli", "__main__", "integrations", "testing"}
 
 

@@ -12,7 +12,17 @@ exception is `ProgramError`, into which `ExecutionResult.unwrap()` turns that va
     ├── ProgramError                   raised by ExecutionResult.unwrap() only
     ├── StateError                     the state of a module cannot be held, read or loaded
     │   ├── StateFormatError (ValueError)  bytes that are no state, or damaged: names file, place and cause
-    │   └── StateMismatchError (ValueError)  a state that does not fit; names every mismatch by its path
+    │   ├── StateMismatchError (ValueError)  a state that does not fit; names every mismatch by its path
+    │   ├── NotFoundError (LookupError)    no such module, version, tag, snapshot or moment
+    │   ├── ConflictError              somebody else saved meanwhile; holds both versions and the paths that conflict
+    │   ├── IntegrityError             what a store gave back is not what was saved; names what is affected
+    │   ├── MigrationError             no path between two schemas, or a step that failed
+    │   └── StoreError                 a store failed, not the state
+    │       ├── MovedError             a record is not at the revision that a write expected
+    │       ├── CompactedError         changes asked for have been forgotten
+    │       ├── UnsupportedError       the store does not promise what was asked for
+    │       ├── StoreUnavailableError  it cannot be reached, or cannot be written; nothing was changed
+    │       └── UnknownOutcomeError    a write was sent and its answer lost
     ├── BatchError                     a batch was given up: too many of its calls failed
     └── SandboxError                   the engine failed, not the program
         ├── IsolationError             the host cannot enforce what was asked for
@@ -100,6 +110,76 @@ class StateMismatchError(StateError, ValueError):
     def __init__(self, message: str, *, mismatches: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.mismatches = tuple(mismatches)
+
+
+class NotFoundError(StateError, LookupError):
+    """There is no such module, version, tag, snapshot or moment in the store."""
+
+
+class ConflictError(StateError):
+    """Somebody else saved meanwhile, and the resolver refused.
+
+    `ours` is the version that the save started from, `theirs` the head that it met; `paths` the places that both
+    changed, where a merge was tried.
+    """
+
+    def __init__(self, message: str, *, ours: object = None, theirs: object = None, paths: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ours = ours
+        self.theirs = theirs
+        self.paths = tuple(paths)
+
+
+class IntegrityError(StateError):
+    """What a store gave back is not what was saved: a checksum differs, or something is missing.
+
+    `thing` names the record or chunk, `affected` the versions that need it, as (module, version) pairs.
+    """
+
+    def __init__(self, message: str, *, thing: str = "", affected: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.thing = thing
+        self.affected = tuple(affected)
+
+
+class MigrationError(StateError):
+    """No path leads from one schema to the other, or a step failed; the old version is as it was."""
+
+
+class StoreError(StateError):
+    """A store failed, not the state; the message names the store and the way out."""
+
+
+class MovedError(StoreError):
+    """Records (`keys`) are not at the revisions that a write expected; nothing was written."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(f"changed by somebody else meanwhile: {', '.join(keys)}")
+        self.keys = tuple(keys)
+
+
+class CompactedError(StoreError):
+    """Changes beyond `since` were asked for, and those up to `trimmed` have been forgotten: list, then watch on."""
+
+    def __init__(self, since: int, trimmed: int) -> None:
+        super().__init__(
+            f"changes since revision {since} were asked for, those up to {trimmed} are forgotten;"
+            f" list what there is, and watch from its revision on"
+        )
+        self.since = since
+        self.trimmed = trimmed
+
+
+class UnsupportedError(StoreError):
+    """The store does not promise what was asked for; the message names a store that does."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached, read or written; nothing was changed."""
+
+
+class UnknownOutcomeError(StoreError):
+    """A write was sent and its answer lost: it may have been made or not."""
 
 
 class BatchError(DspexError):

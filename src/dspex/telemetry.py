@@ -67,3 +67,42 @@ def _record_duration(attributes: dict[str, Any], result: ExecutionResult) -> Non
         )
     _histogram[0].record(result.usage.wall, attributes)
     _histogram[1].record(result.usage.waited, attributes)
+
+
+class operation:  # noqa: N801  (used as a function is: `with operation("dspex.state.save"):`)
+    """A span and a duration around what a store is asked for. Names of modules and states are never recorded."""
+
+    __slots__ = ("_name", "_span", "_started")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._span: Any = None
+
+    def __enter__(self) -> None:
+        if listening():
+            from opentelemetry import trace
+
+            self._started = time.perf_counter()
+            self._span = trace.get_tracer("dspex").start_as_current_span(self._name)
+            self._span.__enter__()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._span is not None:
+            self._span.__exit__(kind, error, trace)
+            outcome = kind.__name__ if kind else "ok"
+            _operation_histogram().record(
+                time.perf_counter() - self._started, {"dspex.operation": self._name, "dspex.outcome": outcome}
+            )
+
+
+_operations: Any = None
+
+
+def _operation_histogram() -> Any:
+    global _operations
+    from opentelemetry import metrics
+
+    if _operations is None:
+        meter = metrics.get_meter("dspex")
+        _operations = meter.create_histogram("dspex.operation.duration", unit="s", description="Time of an operation")
+    return _operations

@@ -1,0 +1,79 @@
+"""Stores: where versions of states are kept. One protocol (`_store`), one file for each that there is.
+
+    memory://                 this process                                              _memory
+    file:///dir               a directory, readable by people                           _file
+    sqlite:///file.db         one file, no server: the default                          _sqlite
+
+Others come by the entry point group `dspex.stores`: the name is the URL's scheme, the object is called with the URL.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from dspex.errors import UsageError
+from dspex.stores._store import ABSENT as ABSENT
+from dspex.stores._store import Change as Change
+from dspex.stores._store import Entry as Entry
+from dspex.stores._store import Store as Store
+from dspex.stores._store import Traits as Traits
+from dspex.stores._store import Write as Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ABSENT", "Change", "Entry", "Store", "Traits", "Write", "open_store", "schemes"]
+
+
+def open_store(url: str) -> Store:
+    """The store at a URL, ready to use. Raises UsageError for a URL that names none, StoreError when it cannot open."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise UsageError(f"{url!r} is no URL of a store; one looks like sqlite:///states.db, or {', '.join(schemes())}")
+    opener = _OPENERS.get(scheme) or _registered(scheme)
+    if opener is None:
+        raise UsageError(f"no store is known for {scheme}://; there is {', '.join(schemes())}")
+    return opener(url)
+
+
+def schemes() -> list[str]:
+    """The URLs that can be opened, as `memory://`."""
+    return sorted(f"{name}://" for name in {*_OPENERS, *(point.name for point in _points())})
+
+
+def path_of(url: str) -> str:
+    """The path in a URL: relative after three slashes, `sqlite:///states.db`, absolute after four, as SQLAlchemy has it."""
+    parts = urlsplit(url)
+    if parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
+        raise UsageError(f"{url!r} names no path; write {parts.scheme}:///relative or {parts.scheme}:////absolute")
+    return unquote(parts.path[1:])
+
+
+def _memory(url: str) -> Store:
+    from dspex.stores._memory import MemoryStore
+
+    return MemoryStore()
+
+
+def _sqlite(url: str) -> Store:
+    from dspex.stores._sqlite import SqliteStore
+
+    return SqliteStore(path_of(url))
+
+
+def _points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group="dspex.stores")
+
+
+def _registered(scheme: str) -> Callable[[str], Store] | None:
+    for point in _points():
+        if point.name == scheme:
+            opener: Callable[[str], Store] = point.load()
+            return opener
+    return None
+
+
+_OPENERS: dict[str, Callable[[str], Store]] = {"memory": _memory, "sqlite": _sqlite}

@@ -1,0 +1,299 @@
+"""`sqlite:///file`: the default. One file, no server, any number of processes on one machine; durable (synchronous=FULL).
+
+Theory of operation. The database is in WAL mode: readers never wait for writers. A write begins with BEGIN IMMEDIATE, so what
+it expects is checked under the lock that it writes with. SQLite's own waiting for that lock is unfair (of eight processes
+one may stand still for seconds), so writers queue on a file lock beside the database first. A store has two connections, one to
+write and one to read, each under its own lock; a forked child, which may not use either, opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import CompactedError, MovedError, StoreError, StoreUnavailableError, UsageError
+from dspex.stores._store import ABSENT, Change, Entry, Traits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dspex.stores._store import Write
+
+APPLICATION_ID = 0x64737078  # 'dspx', in the file's header: tells our files from others
+FORMAT = 1
+_BUSY = 30.0  # seconds to wait for a lock that another process holds
+_STEP = 0.02  # seconds between two looks at the revision, while waiting for changes
+_MANY = 500  # parameters of one statement
+
+_SCHEMA = f"""
+CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE chunks (hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
+CREATE TABLE log (revision INTEGER PRIMARY KEY AUTOINCREMENT, note BLOB NOT NULL);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+"""
+_PUT = (
+    "INSERT INTO records VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+)
+_TRAITS = Traits(
+    durable_ack=True,
+    linearizable=True,
+    multi_key_transaction=True,
+    watch_replay=True,
+    max_value=None,
+    max_records=None,
+    shared=True,
+)
+
+
+class SqliteStore:
+    """A store in one SQLite file, made where it is not.
+
+    `synchronous` is SQLite's: FULL, the default, makes every acknowledged write durable against power loss; NORMAL may
+    lose the last of them then, not after kill -9.
+
+    Raises StoreError for a file that is no store, or of a newer dspex; StoreUnavailableError where it cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "FULL") -> None:
+        if synchronous not in ("FULL", "NORMAL"):
+            raise UsageError(f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}")
+        self._path = pathlib.Path(path).absolute()
+        self._synchronous = synchronous
+        self._opening = threading.Lock()
+        self._opened: _Connections | None = None
+        self._connections()
+
+    @property
+    def traits(self) -> Traits:
+        return _TRAITS
+
+    def __repr__(self) -> str:
+        return _url(self._path)
+
+    def read(self, keys: Iterable[str]) -> dict[str, Entry]:
+        wanted = list(keys)
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT key, value, revision FROM records WHERE key IN ({_marks(wanted)})", wanted
+            ).fetchall()
+        return {key: Entry(value, revision) for key, value, revision in rows}
+
+    def scan(
+        self, prefix: str, *, after: str = "", before: str = "", limit: int = 1000, reverse: bool = False
+    ) -> list[tuple[str, Entry]]:
+        low = ("key > ?", after) if after >= prefix else ("key >= ?", prefix)
+        high = min(filter(None, (before, prefix + "\x7f")))
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT key, value, revision FROM records WHERE {low[0]} AND key < ?"
+                f" ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
+                (low[1], high, limit),
+            ).fetchall()
+        return [(key, Entry(value, revision)) for key, value, revision in rows]
+
+    def write(self, write: Write) -> int:
+        with self._writing() as connection:
+            _check(connection, write)
+            connection.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?)", write.chunks.items())
+            if write.drop:
+                connection.executemany("DELETE FROM chunks WHERE hash = ?", ((digest,) for digest in write.drop))
+            return _write_records(connection, write) if write.has_records else 0
+
+    def read_chunks(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
+        return dict(self._of_chunks("hash, data", hashes))
+
+    def known_chunks(self, hashes: Iterable[bytes]) -> set[bytes]:
+        return {row[0] for row in self._of_chunks("hash", hashes)}
+
+    def _of_chunks(self, columns: str, hashes: Iterable[bytes]) -> list[Any]:
+        wanted = list(hashes)
+        found: list[Any] = []
+        with self._reading() as connection:
+            for start in range(0, len(wanted), _MANY):
+                some = wanted[start : start + _MANY]
+                found += connection.execute(f"SELECT {columns} FROM chunks WHERE hash IN ({_marks(some)})", some)
+        return found
+
+    def scan_chunks(self, *, after: bytes = b"", limit: int = 1000) -> list[bytes]:
+        with self._reading() as connection:
+            rows = connection.execute("SELECT hash FROM chunks WHERE hash > ? ORDER BY hash LIMIT ?", (after, limit))
+            return [row[0] for row in rows]
+
+    def changes(self, since: int, *, limit: int = 1000) -> list[Change]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT revision, note FROM log WHERE revision > ? ORDER BY revision LIMIT ?", (since, limit)
+            ).fetchall()
+            trimmed = _trimmed(connection)
+        if since < trimmed:
+            raise CompactedError(since, trimmed)
+        return [Change(*row) for row in rows]
+
+    def wait(self, since: int, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while self.revision() <= since:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(_STEP, left))
+        return True
+
+    def trim(self, before: int) -> None:
+        with self._writing() as connection:
+            newest = _newest(connection)
+            connection.execute("DELETE FROM log WHERE revision <= ?", (min(before, newest),))
+
+    def revision(self) -> int:
+        with self._reading() as connection:
+            return _newest(connection)
+
+    def close(self) -> None:
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        connections = self._connections()
+        with connections.reading:
+            try:
+                yield connections.reader
+            except sqlite3.Error as error:
+                raise _store_error(self, error) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        connections = self._connections()
+        with connections.writing, connections.turn():
+            try:
+                connections.writer.execute("BEGIN IMMEDIATE")
+                yield connections.writer
+                connections.writer.execute("COMMIT")
+            except BaseException as error:
+                if connections.writer.in_transaction:
+                    connections.writer.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise _store_error(self, error) from error
+                raise
+
+    def _connections(self) -> _Connections:
+        opened = self._opened
+        if opened is not None and opened.process == os.getpid():
+            return opened
+        with self._opening:
+            if self._opened is None or self._opened.process != os.getpid():
+                try:
+                    self._opened = _Connections(self._path, self._synchronous)
+                except (sqlite3.Error, OSError) as error:
+                    raise _store_error(self, error) from error
+            return self._opened
+
+
+class _Connections:
+    """What one process has open."""
+
+    def __init__(self, path: pathlib.Path, synchronous: str) -> None:
+        if not path.parent.is_dir():
+            raise StoreUnavailableError(f"{_url(path)}: the directory {path.parent} does not exist; make it first")
+        self.process = os.getpid()
+        self.reading, self.writing = threading.Lock(), threading.Lock()
+        self._turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self.writer = _connect(path, synchronous)
+            with self.turn():
+                _prepare(self.writer, path)
+            self.reader = _connect(path, synchronous)
+        except BaseException:
+            os.close(self._turns)
+            raise
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        fcntl.flock(self._turns, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turns, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        with self.reading, self.writing:
+            self.reader.close()
+            self.writer.close()
+            os.close(self._turns)
+
+
+def _url(path: pathlib.Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _connect(path: pathlib.Path, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: pathlib.Path) -> None:
+    """Make the tables of a new file; refuse one of somebody else, or of a newer dspex."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"{_url(path)} is an SQLite database, but no store of dspex; name another file")
+    if version > FORMAT:
+        raise StoreError(
+            f"{_url(path)} has format {version}, made by a newer dspex; this one reads up to {FORMAT}: upgrade dspex"
+        )
+    if not tables:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+
+
+def _check(connection: sqlite3.Connection, write: Write) -> None:
+    expected = write.expect
+    rows = connection.execute(
+        f"SELECT key, revision FROM records WHERE key IN ({_marks(expected)})", list(expected)
+    ).fetchall()
+    found = dict(rows)
+    moved = [key for key, revision in expected.items() if found.get(key, ABSENT) != revision]
+    if moved:
+        raise MovedError(moved)
+
+
+def _write_records(connection: sqlite3.Connection, write: Write) -> int:
+    revision = connection.execute("INSERT INTO log (note) VALUES (?)", (write.note,)).lastrowid
+    connection.executemany(_PUT, ((key, value, revision) for key, value in write.put.items()))
+    if write.delete:
+        connection.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in write.delete))
+    return revision or 0
+
+
+def _newest(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
+    return row[0] if row else 0
+
+
+def _trimmed(connection: sqlite3.Connection) -> int:
+    """The newest revision whose note is gone: the one before the oldest that is there."""
+    oldest: int | None = connection.execute("SELECT min(revision) FROM log").fetchone()[0]
+    return _newest(connection) if oldest is None else oldest - 1
+
+
+def _marks(values: Any) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _store_error(store: SqliteStore, error: Exception) -> Exception:
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return StoreError(f"{store!r}: {error}; `dspex state verify` tells what is affected")
+    if isinstance(error, OSError):
+        return StoreUnavailableError(f"{store!r}: {error.strerror}; is the directory writable?")
+    return StoreUnavailableError(f"{store!r}: {error}; nothing was changed")
