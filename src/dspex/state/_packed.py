@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 100
 MAX_TREE = MAX_DEPTH + 3  # tag, content and bytes of an array at the deepest place
 MAX_FRACTION = 1 << 16  # bits of its integers: reducing larger ones, when they are read, could take hours
+_STR = frozenset({str})
 _INT64 = range(-(2**63), 2**63)
 _PATH_SHOWN = 8  # steps of a path that an error shows; a list that holds itself has no end
 
@@ -173,13 +174,19 @@ def _pack_str(value: str, depth: int) -> str:
 
 def _pack_list(value: list[Any], depth: int) -> list[Any]:
     depth = _deeper(depth)
-    return [_pack(item, depth) for item in value]
+    return [item if type(item) is str and item.isascii() else _pack(item, depth) for item in value]
 
 
 def _pack_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
     depth = _deeper(depth)
-    if set(map(type, value)) <= {str} and not is_tagged(value):
-        return {_pack_str(key, depth): _pack(item, depth) for key, item in value.items()}
+    if _STR.issuperset(map(type, value)) and not (len(value) == 1 and is_tagged(value)):
+        # Most of most states is text under text: what needs no look is not looked at by a call of its own.
+        return {
+            key if key.isascii() else _pack_str(key, depth): (
+                item if type(item) is str and item.isascii() else _pack(item, depth)
+            )
+            for key, item in value.items()
+        }
     depth = _deeper(depth, 2)
     return packed_dict([(_pack(key, depth), _pack(item, depth)) for key, item in value.items()])
 

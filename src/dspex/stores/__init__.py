@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from dspex.errors import UsageError
 from dspex.stores._store import ABSENT as ABSENT
 from dspex.stores._store import Change as Change
+from dspex.stores._store import Damage as Damage
 from dspex.stores._store import Entry as Entry
 from dspex.stores._store import Store as Store
 from dspex.stores._store import Traits as Traits
@@ -25,7 +26,7 @@ from dspex.stores._store import Write as Write
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ABSENT", "Change", "Entry", "Store", "Traits", "Write", "open_store", "schemes"]
+__all__ = ["ABSENT", "Change", "Damage", "Entry", "Store", "Traits", "Write", "open_store", "schemes"]
 
 
 def open_store(url: str) -> Store:
@@ -58,6 +59,12 @@ def _memory(url: str) -> Store:
     return MemoryStore()
 
 
+def _file(url: str) -> Store:
+    from dspex.stores._file import FileStore
+
+    return FileStore(path_of(url))
+
+
 def _sqlite(url: str) -> Store:
     from dspex.stores._sqlite import SqliteStore
 
@@ -76,4 +83,4 @@ def _registered(scheme: str) -> Callable[[str], Store] | None:
     return None
 
 
-_OPENERS: dict[str, Callable[[str], Store]] = {"memory": _memory, "sqlite": _sqlite}
+_OPENERS: dict[str, Callable[[str], Store]] = {"file": _file, "memory": _memory, "sqlite": _sqlite}

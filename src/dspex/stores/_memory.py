@@ -12,7 +12,7 @@ from dspex.stores._store import ABSENT, Change, Entry, Traits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dspex.stores._store import Write
+    from dspex.stores._store import Damage, Write
 
 _TRAITS = Traits(
     durable_ack=False,
@@ -107,6 +107,9 @@ class MemoryStore:
 
     def revision(self) -> int:
         return self._revision
+
+    def damage(self) -> list[Damage]:
+        return []
 
     def close(self) -> None:
         """Nothing is held but memory; a closed store may still be read."""

@@ -3,7 +3,8 @@
 Theory of operation. The database is in WAL mode: readers never wait for writers. A write begins with BEGIN IMMEDIATE, so what
 it expects is checked under the lock that it writes with. SQLite's own waiting for that lock is unfair (of eight processes
 one may stand still for seconds), so writers queue on a file lock beside the database first. A store has two connections, one to
-write and one to read, each under its own lock; a forked child, which may not use either, opens its own.
+write and one to read, each under its own lock; a forked child, which may not use either, opens its own. While nobody writes, reads
+go by the writing connection, for its cache still holds what was just written.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CompactedError, MovedError, StoreError, StoreUnavailableError, UsageError
-from dspex.stores._store import ABSENT, Change, Entry, Traits
+from dspex.stores._store import ABSENT, Change, Damage, Entry, Traits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from dspex.stores._store import Write
 
@@ -31,10 +32,10 @@ _BUSY = 30.0  # seconds to wait for a lock that another process holds
 _STEP = 0.02  # seconds between two looks at the revision, while waiting for changes
 _MANY = 500  # parameters of one statement
 
-_SCHEMA = f"""
+SCHEMA = f"""
 CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE chunks (hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
-CREATE TABLE log (revision INTEGER PRIMARY KEY AUTOINCREMENT, note BLOB NOT NULL);
+CREATE TABLE log (revision INTEGER PRIMARY KEY, note BLOB NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
@@ -62,6 +63,8 @@ class SqliteStore:
     Raises StoreError for a file that is no store, or of a newer dspex; StoreUnavailableError where it cannot be opened.
     """
 
+    schema = SCHEMA
+
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "FULL") -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise UsageError(f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}")
@@ -79,11 +82,8 @@ class SqliteStore:
         return _url(self._path)
 
     def read(self, keys: Iterable[str]) -> dict[str, Entry]:
-        wanted = list(keys)
-        with self._reading() as connection:
-            rows = connection.execute(
-                f"SELECT key, value, revision FROM records WHERE key IN ({_marks(wanted)})", wanted
-            ).fetchall()
+        wanted = tuple(keys)
+        rows = self.rows(f"SELECT key, value, revision FROM records WHERE key IN ({_marks(wanted)})", wanted)
         return {key: Entry(value, revision) for key, value, revision in rows}
 
     def scan(
@@ -91,21 +91,18 @@ class SqliteStore:
     ) -> list[tuple[str, Entry]]:
         low = ("key > ?", after) if after >= prefix else ("key >= ?", prefix)
         high = min(filter(None, (before, prefix + "\x7f")))
-        with self._reading() as connection:
-            rows = connection.execute(
-                f"SELECT key, value, revision FROM records WHERE {low[0]} AND key < ?"
-                f" ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
-                (low[1], high, limit),
-            ).fetchall()
+        rows = self.rows(
+            f"SELECT key, value, revision FROM records WHERE {low[0]} AND key < ?"
+            f" ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
+            (low[1], high, limit),
+        )
         return [(key, Entry(value, revision)) for key, value, revision in rows]
 
     def write(self, write: Write) -> int:
-        with self._writing() as connection:
+        with self.writing() as connection:
             _check(connection, write)
-            connection.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?)", write.chunks.items())
-            if write.drop:
-                connection.executemany("DELETE FROM chunks WHERE hash = ?", ((digest,) for digest in write.drop))
-            return _write_records(connection, write) if write.has_records else 0
+            write_chunks(connection, write.chunks, write.drop)
+            return write_records(connection, write) if write.has_records else 0
 
     def read_chunks(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
         return dict(self._of_chunks("hash, data", hashes))
@@ -114,25 +111,22 @@ class SqliteStore:
         return {row[0] for row in self._of_chunks("hash", hashes)}
 
     def _of_chunks(self, columns: str, hashes: Iterable[bytes]) -> list[Any]:
-        wanted = list(hashes)
+        wanted = tuple(hashes)
         found: list[Any] = []
-        with self._reading() as connection:
-            for start in range(0, len(wanted), _MANY):
-                some = wanted[start : start + _MANY]
-                found += connection.execute(f"SELECT {columns} FROM chunks WHERE hash IN ({_marks(some)})", some)
+        for start in range(0, len(wanted), _MANY):
+            some = wanted[start : start + _MANY]
+            found += self.rows(f"SELECT {columns} FROM chunks WHERE hash IN ({_marks(some)})", some)
         return found
 
     def scan_chunks(self, *, after: bytes = b"", limit: int = 1000) -> list[bytes]:
-        with self._reading() as connection:
-            rows = connection.execute("SELECT hash FROM chunks WHERE hash > ? ORDER BY hash LIMIT ?", (after, limit))
-            return [row[0] for row in rows]
+        rows = self.rows("SELECT hash FROM chunks WHERE hash > ? ORDER BY hash LIMIT ?", (after, limit))
+        return [row[0] for row in rows]
 
     def changes(self, since: int, *, limit: int = 1000) -> list[Change]:
-        with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT revision, note FROM log WHERE revision > ? ORDER BY revision LIMIT ?", (since, limit)
-            ).fetchall()
-            trimmed = _trimmed(connection)
+        # The notes first: what is trimmed between the two is found missing by the second.
+        rows = self.rows("SELECT revision, note FROM log WHERE revision > ? ORDER BY revision LIMIT ?", (since, limit))
+        oldest = self.rows("SELECT min(revision) FROM log", ())[0][0]
+        trimmed = oldest - 1 if oldest else 0
         if since < trimmed:
             raise CompactedError(since, trimmed)
         return [Change(*row) for row in rows]
@@ -147,13 +141,22 @@ class SqliteStore:
         return True
 
     def trim(self, before: int) -> None:
-        with self._writing() as connection:
-            newest = _newest(connection)
-            connection.execute("DELETE FROM log WHERE revision <= ?", (min(before, newest),))
+        with self.writing() as connection:
+            # The newest stays, for the next revision is counted from it.
+            connection.execute(
+                "DELETE FROM log WHERE revision <= ? AND revision < (SELECT max(revision) FROM log)", (before,)
+            )
 
     def revision(self) -> int:
-        with self._reading() as connection:
-            return _newest(connection)
+        newest: int | None = self.rows("SELECT max(revision) FROM log", ())[0][0]
+        return newest or 0
+
+    def damage(self) -> list[Damage]:
+        try:
+            found = self.rows("PRAGMA integrity_check(20)", ())
+        except StoreError as error:
+            return [Damage(repr(self), str(error))]
+        return [Damage(repr(self), cause) for (cause,) in found if cause != "ok"]
 
     def close(self) -> None:
         with self._opening:
@@ -161,17 +164,23 @@ class SqliteStore:
         if opened is not None:
             opened.close()
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        """The rows of a query."""
         connections = self._connections()
-        with connections.reading:
-            try:
-                yield connections.reader
-            except sqlite3.Error as error:
-                raise _store_error(self, error) from error
+        idle = connections.writing.acquire(blocking=False)
+        lock = connections.writing if idle else connections.reading
+        if not idle:
+            lock.acquire()
+        try:
+            return (connections.writer if idle else connections.reader).execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _store_error(self, error) from error
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that writes: committed at the end, rolled back by an error."""
         connections = self._connections()
         with connections.writing, connections.turn():
             try:
@@ -192,7 +201,7 @@ class SqliteStore:
         with self._opening:
             if self._opened is None or self._opened.process != os.getpid():
                 try:
-                    self._opened = _Connections(self._path, self._synchronous)
+                    self._opened = _Connections(self._path, self._synchronous, self.schema)
                 except (sqlite3.Error, OSError) as error:
                     raise _store_error(self, error) from error
             return self._opened
@@ -201,7 +210,7 @@ class SqliteStore:
 class _Connections:
     """What one process has open."""
 
-    def __init__(self, path: pathlib.Path, synchronous: str) -> None:
+    def __init__(self, path: pathlib.Path, synchronous: str, schema: str) -> None:
         if not path.parent.is_dir():
             raise StoreUnavailableError(f"{_url(path)}: the directory {path.parent} does not exist; make it first")
         self.process = os.getpid()
@@ -210,7 +219,7 @@ class _Connections:
         try:
             self.writer = _connect(path, synchronous)
             with self.turn():
-                _prepare(self.writer, path)
+                _prepare(self.writer, path, schema)
             self.reader = _connect(path, synchronous)
         except BaseException:
             os.close(self._turns)
@@ -241,7 +250,7 @@ def _connect(path: pathlib.Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: pathlib.Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: pathlib.Path, schema: str) -> None:
     """Make the tables of a new file; refuse one of somebody else, or of a newer dspex."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -254,7 +263,7 @@ def _prepare(connection: sqlite3.Connection, path: pathlib.Path) -> None:
         )
     if not tables:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
 
 
 def _check(connection: sqlite3.Connection, write: Write) -> None:
@@ -268,7 +277,15 @@ def _check(connection: sqlite3.Connection, write: Write) -> None:
         raise MovedError(moved)
 
 
-def _write_records(connection: sqlite3.Connection, write: Write) -> int:
+def write_chunks(connection: sqlite3.Connection, chunks: Mapping[bytes, bytes], drop: Collection[bytes]) -> None:
+    """Put and remove rows of chunks."""
+    connection.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?)", chunks.items())
+    if drop:
+        connection.executemany("DELETE FROM chunks WHERE hash = ?", ((digest,) for digest in drop))
+
+
+def write_records(connection: sqlite3.Connection, write: Write) -> int:
+    """Put and remove rows of records, and leave the note; its revision."""
     revision = connection.execute("INSERT INTO log (note) VALUES (?)", (write.note,)).lastrowid
     connection.executemany(_PUT, ((key, value, revision) for key, value in write.put.items()))
     if write.delete:
@@ -276,19 +293,8 @@ def _write_records(connection: sqlite3.Connection, write: Write) -> int:
     return revision or 0
 
 
-def _newest(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
-    return row[0] if row else 0
-
-
-def _trimmed(connection: sqlite3.Connection) -> int:
-    """The newest revision whose note is gone: the one before the oldest that is there."""
-    oldest: int | None = connection.execute("SELECT min(revision) FROM log").fetchone()[0]
-    return _newest(connection) if oldest is None else oldest - 1
-
-
 def _marks(values: Any) -> str:
-    return ", ".join("?" * len(values))
+    return ",".join("?" * len(values))
 
 
 def _store_error(store: SqliteStore, error: Exception) -> Exception:

@@ -33,6 +33,15 @@ class Change(NamedTuple):
     note: bytes
 
 
+class Damage(NamedTuple):
+    """Something wrong in a store's own files: where, what, and the keys of records and hashes of chunks that are hit."""
+
+    place: str
+    cause: str
+    keys: tuple[str, ...] = ()
+    chunks: tuple[bytes, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What a store can promise, as data. The manager refuses what is not here; nothing pretends.
@@ -126,6 +135,9 @@ class Store(Protocol):
 
     def revision(self) -> int:
         """The revision of the newest write; 0 in an empty store."""
+
+    def damage(self) -> list[Damage]:
+        """What is wrong with the store's own files beyond what reading records and chunks shows; empty when all is well."""
 
     def close(self) -> None:
         """Let go of files and connections. Closing twice is no error."""

@@ -170,12 +170,12 @@ class Catalog:
         return found
 
     def at_moment(self, module_id: str, moment: datetime) -> Found | None:
-        """The newest of main that was saved by then. Times grow with numbers, so it is found by bisection."""
+        """The newest of main that was saved by then. `since` grows with numbers, so it is found by bisection."""
         time = microseconds(moment)
         low, high = 0, self.line(module_id).record.number
         while low < high:
             middle = (low + high + 1) // 2
-            if self._present(module_id, middle).saved.time <= time:
+            if self._present(module_id, middle).saved.since <= time:
                 low = middle
             else:
                 high = middle - 1

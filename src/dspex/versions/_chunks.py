@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HASH = 32
-SINGLE = 2048  # bytes up to which a state is one chunk
+SINGLE = 12 << 10  # bytes up to which a state is one chunk: a store reads and writes one value in less time than many
 _ATOM = 256  # bytes up to which an entry is not cut inside
 _LEAST, _MOST = 256, 2048  # bytes of a chunk, but for a single entry that cannot be cut
 _TARGET = 640  # on average, beyond the least
@@ -63,7 +63,7 @@ def joined(top: tuple[bytes, ...], depth: int, fetch: Callable[[list[bytes]], di
     """The canonical form of a manifest, its chunks by `fetch`, which gives every chunk that it is asked for."""
     hashes = leaves(top, depth, fetch)
     found = fetch(hashes)
-    return b"".join([found[digest] for digest in hashes])
+    return found[hashes[0]] if len(hashes) == 1 else b"".join([found[digest] for digest in hashes])
 
 
 def leaves(top: tuple[bytes, ...], depth: int, fetch: Callable[[list[bytes]], dict[bytes, bytes]]) -> list[bytes]:

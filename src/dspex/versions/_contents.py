@@ -70,6 +70,14 @@ class Contents:
         """Every chunk that a version needs."""
         return _chunks.all_hashes(top_of(saved), saved.depth, self._fetcher(module_id, saved))
 
+    def chunks(self, module_id: str, saved: SavedVersion, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Some of a version's chunks, each checked."""
+        found = self._fetcher(module_id, saved)(list(hashes))
+        for digest, data in found.items():
+            if hashlib.sha256(data).digest() != digest:
+                raise _damage(f"the chunk {digest.hex()} is damaged", digest, module_id, saved)
+        return found
+
     def missing(self, prepared: Prepared, known: Iterable[bytes]) -> dict[bytes, bytes]:
         """The chunks of a state that the store has not: all but those `known` to be there, and those it says it has."""
         chunks = prepared.chunked.chunks

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from dspex import telemetry
 from dspex.errors import ConflictError, NotFoundError, UsageError
 from dspex.state import as_stateful, to_plain
 from dspex.stores import Store, open_store
-from dspex.versions import _contents, _format, _ids, _marking, _snapshots
+from dspex.stores._memory import MemoryStore
+from dspex.versions import (
+    _bundle,
+    _compaction,
+    _contents,
+    _format,
+    _ids,
+    _marking,
+    _snapshots,
+    _syncing,
+    _verifying,
+    _watching,
+)
 from dspex.versions import _records as records
 from dspex.versions._async import asynchronous
 from dspex.versions._catalog import At, Catalog, Found, as_version
+from dspex.versions._compaction import Compacted, Retention
 from dspex.versions._contents import Contents
 from dspex.versions._history import History
 from dspex.versions._merge import merge
@@ -21,16 +34,21 @@ from dspex.versions._migrations import Migrations, Step, migrated
 from dspex.versions._resolvers import Resolver, check_resolver
 from dspex.versions._retrying import retrying
 from dspex.versions._saving import Draft, Saver, checked_metadata
+from dspex.versions._syncing import Synced
 from dspex.versions._version import HEAD, LATEST, MAIN, NEW, Parent, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from dspex.modules._diff import Difference
+    from dspex.versions._events import Event
     from dspex.versions._snapshots import Snapshot
+    from dspex.versions._verifying import Report
 
 _PAGE = 100
+Direction = Literal["push", "pull", "both"]
 
 
 class Page(NamedTuple):
@@ -74,7 +92,8 @@ class StateManager:
     `store` is a URL (`memory://`, `file:///dir`, `sqlite:///file.db`, ...) or a `Store`, which is closed with the
     manager only if it was opened by it. `versioning` says how versions are called, `resolver` what becomes of a save
     whose parent is no longer the newest: "reject" (ConflictError), "last_write_wins", "merge" (three-way, by path) or a
-    function that gets the `Conflict` and returns the state to save. `migrations` are the steps between schemas.
+    function that gets the `Conflict` and returns the state to save. `retention` says what `compact` keeps, `migrations`
+    are the steps between schemas.
 
     Every method may be called from any thread, and has an asynchronous twin with an `a` before its name.
     Raises UsageError for wrong arguments, StoreError when the store fails.
@@ -86,6 +105,7 @@ class StateManager:
         *,
         versioning: _ids.Versioning = "incremental",
         resolver: Resolver = "reject",
+        retention: Retention | None = None,
         migrations: Migrations | None = None,
     ) -> None:
         if versioning not in _ids.VERSIONINGS:
@@ -93,7 +113,8 @@ class StateManager:
         check_resolver(resolver)
         self._owned = isinstance(store, str)
         self._store = open_store(store) if isinstance(store, str) else store
-        self._migrations = migrations or Migrations()
+        self._migrations, self._retention = migrations or Migrations(), retention or Retention()
+        self._versioning, self._resolver = versioning, resolver
         self._catalog, self._contents = Catalog(self._store), Contents(self._store)
         self._saver = Saver(self._store, self._catalog, self._contents, versioning=versioning, resolver=resolver)
         _format.check(self._store)
@@ -383,6 +404,84 @@ class StateManager:
         metadata = {"migrated_from": found.saved.id, "steps": [str(step) for step in steps]}
         return self._saver.save_child(module_id, found.saved, _contents.prepare(state), schema, metadata)
 
+    # --- the store as a whole ---------------------------------------------------------------------------------------
+
+    def watch(
+        self, pattern: str = "*", since: Version | int | None = None, *, timeout: float | None = None
+    ) -> Iterator[Event]:
+        """Events of modules that match, in the order of their writes, each once, until none came for `timeout` seconds.
+
+        `since` is a version or a revision (`Page.revision`, `Event.revision`): what happened after it comes first, so
+        nothing is lost between a list and a watch, nor while nobody watched. Without it, from now on.
+        Raises CompactedError when that was forgotten.
+        """
+        return _watching.watch(self._store, pattern, _revision(since), timeout)
+
+    def awatch(
+        self, pattern: str = "*", since: Version | int | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[Event]:
+        """`watch`, without holding up the event loop."""
+        return _watching.awatch(self._store, pattern, _revision(since), timeout)
+
+    def verify(self, *, progress: Callable[[int], None] | None = None) -> Report:
+        """Read every byte there is, and tell what is not what was saved, and which versions it hits."""
+        with telemetry.operation("dspex.state.verify"):
+            return _verifying.verify(self._store, progress)
+
+    def compact(
+        self, *, forget_before: Version | int | None = None, progress: Callable[[int], None] | None = None
+    ) -> Compacted:
+        """Delete what the retention does not keep, drop chunks that no version needs, and forget old events.
+
+        Saves wait meanwhile. Raises StoreError when another compacts, IntegrityError when something is damaged: then
+        nothing is dropped, for nobody can tell what is needed.
+        """
+        with telemetry.operation("dspex.state.compact"):
+            return _compaction.compact(
+                self._store,
+                self._catalog,
+                self._contents,
+                self._retention,
+                forget_before=_revision(forget_before),
+                progress=progress or (lambda count: None),
+            )
+
+    def sync(self, other: str | Store | StateManager, direction: Direction = "push", *, pattern: str = "*") -> Synced:
+        """Bring what this store has to another ("push"), what that has here ("pull"), or "both", first to the other.
+
+        Where both went on from a common version, the resolver of the manager that receives decides. Raises ConflictError
+        as that does; what was brought until then stays, on no branch, and the next sync goes on.
+        """
+        if direction not in ("push", "pull", "both"):
+            raise UsageError(f"direction must be 'push', 'pull' or 'both', not {direction!r}")
+        if isinstance(other, StateManager):
+            return self._sync(other, direction, pattern)
+        with StateManager(other, versioning=self._versioning, resolver=self._resolver) as there:
+            return self._sync(there, direction, pattern)
+
+    def _sync(self, other: StateManager, direction: Direction, pattern: str) -> Synced:
+        total = Synced()
+        with telemetry.operation("dspex.state.sync"):
+            if direction in ("push", "both"):
+                total += _syncing.bring(self._side, other._side, self.modules(pattern))
+            if direction in ("pull", "both"):
+                total += _syncing.bring(other._side, self._side, other.modules(pattern))
+        return total
+
+    @property
+    def _side(self) -> _syncing.Side:
+        return _syncing.Side(self._catalog, self._contents, self._saver)
+
+    def export(self, path: str | os.PathLike[str], pattern: str = "*") -> int:
+        """Write all versions of modules that match into one file, atomically; its size in bytes."""
+        store = MemoryStore()
+        self.sync(store, pattern=pattern)
+        return _bundle.write(path, store)
+
+    def import_(self, path: str | os.PathLike[str]) -> Synced:
+        """Bring the versions of a file that `export` wrote here, as `sync` does. Raises StateFormatError, OSError."""
+        return self.sync(_bundle.read(path), "pull")
+
     # --- asynchronous twins -----------------------------------------------------------------------------------------
 
     asave_state = asynchronous(save_state)
@@ -405,7 +504,16 @@ class StateManager:
     arestore_snapshot = asynchronous(restore_snapshot)
     arestore = asynchronous(restore)
     amigrate_state = asynchronous(migrate_state)
+    averify = asynchronous(verify)
+    acompact = asynchronous(compact)
+    a_sync = asynchronous(sync)
+    aexport = asynchronous(export)
+    aimport = asynchronous(import_)
     aclose = asynchronous(close)
+
+
+def _revision(since: Version | int | None) -> int | None:
+    return since.revision if isinstance(since, Version) else since
 
 
 def _plain(state: Any) -> Any:

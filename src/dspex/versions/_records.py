@@ -49,6 +49,12 @@ class SavedVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     depth: int = 0
     metadata: dict[str, Any] = {}
     deleted: bool = False
+    arrived: int = 0  # when a version that was made elsewhere came into this store
+
+    @property
+    def since(self) -> int:
+        """Since when this store has it: this grows with the numbers of a module."""
+        return self.arrived or self.time
 
 
 class ModuleRecord(msgspec.Struct, frozen=True, omit_defaults=True):

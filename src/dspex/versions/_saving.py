@@ -8,7 +8,11 @@ the resolver where it did. So two writers never both win, in any store that has 
 Chunks that the parent has are not sent again. That they are still there when the write is made is what the sweep record is for: who
 removes chunks (`_compaction`) changes it first, every save expects it unchanged, and none is made while chunks are removed.
 
-When the answer of a write is lost, the version is looked up: it carries a `uid` of its own, so a save knows its own win.
+When the answer of a write is lost, the version is looked up: it carries a `uid` of its own, so a save knows its own win, also one
+that arrives late.
+
+Where a module stood after this manager's own last save is remembered, and tried first without reading: when it has moved since, the
+store refuses as always. A conflict is never told of what was remembered, only of what was read.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from dspex.versions import _records as records
 from dspex.versions._catalog import Found, Line, as_version, line_of
 from dspex.versions._events import Event, note
 from dspex.versions._records import ModuleRecord, NumberRecord, SavedVersion, TagRecord
+from dspex.versions._remembered import Remembered
 from dspex.versions._resolvers import Resolver, resolve
 from dspex.versions._retrying import ATTEMPTS, pause
 from dspex.versions._sweep import at_rest
@@ -81,20 +86,28 @@ class Saver:
     ) -> None:
         self._store, self._catalog, self._contents = store, catalog, contents
         self._versioning, self._resolver = versioning, resolver
-        self._chunks_of: dict[tuple[int, str], frozenset[bytes]] = {}
+        self._chunks_of: Remembered[tuple[int, str], frozenset[bytes]] = Remembered(_REMEMBERED)
+        self._seen: Remembered[str, Standing] = Remembered(_REMEMBERED)
 
     def save(self, draft: Draft) -> Version:
         """Make the version. Raises ConflictError as the resolver has it, NotFoundError for a branch that is not."""
         taken: set[str] = set()
+        saved: SavedVersion | None = None
+        lost: SavedVersion | None = None
         for attempt in range(ATTEMPTS):
             try:
-                standing = self.standing(draft.module_id)
+                standing = self._remembered(draft) or self.standing(draft.module_id)
+                if lost is not None and (made := self._made(draft, lost)):
+                    return made
                 draft = self._placed(draft, standing.line)
                 saved = self._next(draft, standing.line.record, self._parents(draft, standing.line.record), taken)
                 return self._write(draft, saved, standing)
             except MovedError as error:
                 taken |= _ids_taken(draft.module_id, error.keys)
-                pause(attempt)
+            except UnknownOutcomeError:
+                lost = saved
+            self._seen.pop(draft.module_id)
+            pause(attempt)
         raise StoreUnavailableError(f"{draft.module_id!r} could not be saved: others were faster {ATTEMPTS} times")
 
     def save_child(
@@ -119,6 +132,21 @@ class Saver:
             draft, self._next(draft, standing.line.record, (parent.id,), set()), standing, child_of=parent
         )
 
+    def _remembered(self, draft: Draft) -> Standing | None:
+        """Where the module stood after our own last save, if the draft goes on top of that."""
+        seen = self._seen.get(draft.module_id)
+        if seen is None or draft.parent in (Parent.NEW, Parent.APART):
+            return None
+        if isinstance(draft.parent, Version):
+            newest = seen.line.record.newest
+            return seen if newest is not None and newest.uid == draft.parent.uid else None
+        return seen if draft.branch in (None, MAIN) else None
+
+    def _made(self, draft: Draft, lost: SavedVersion) -> Version | None:
+        """The version whose answer was lost, if it was made after all."""
+        found = self._catalog.number(draft.module_id, lost.number)
+        return as_version(draft.module_id, found, draft.tags) if found and found.saved.uid == lost.uid else None
+
     def standing(self, module_id: str) -> Standing:
         """Where a module stands, once nobody removes chunks."""
         key = records.module_key(module_id)
@@ -139,18 +167,18 @@ class Saver:
             if line.record.heads:
                 raise _exists(draft.module_id, head)
             return draft
-        if head is not None and isinstance(draft.parent, Version) and head.saved.uid == draft.parent.uid:
+        if isinstance(draft.parent, Version) and head is not None and head.saved.uid == draft.parent.uid:
             return draft
         return self._resolved(draft, head)
 
     def _resolved(self, draft: Draft, head: Found | None) -> Draft:
-        if not isinstance(draft.parent, Version) or head is None:
+        if head is None:
             raise NotFoundError(f"{draft.module_id!r} has no branch {draft.branch!r} any more: it was deleted")
         theirs = as_version(draft.module_id, head)
         conflict = StoredConflict(self._catalog, self._contents, draft, theirs)
         state = resolve(self._resolver, conflict)
-        others = (*draft.others, draft.parent.id) if draft.parent.id != theirs.id else draft.others
-        prepared = draft.prepared if state is conflict.given else _contents.prepare(state)
+        others = (*draft.others, draft.parent.id) if isinstance(draft.parent, Version) else draft.others
+        prepared = draft.prepared if conflict.is_ours(state) else _contents.prepare(state)
         return replace(draft, prepared=prepared, parent=theirs, others=tuple(dict.fromkeys(others)))
 
     def _parents(self, draft: Draft, record: ModuleRecord) -> tuple[str, ...]:
@@ -203,7 +231,7 @@ class Saver:
     def _write(
         self, draft: Draft, saved: SavedVersion, standing: Standing, *, child_of: SavedVersion | None = None
     ) -> Version:
-        made = additions(draft.module_id, saved, standing.line, tags=draft.tags)
+        made, after = additions(draft.module_id, saved, standing.line, tags=draft.tags)
         if child_of is not None:
             made = self._with_parent(made, draft.module_id, saved, child_of)
         known = self._known(draft, standing)
@@ -211,8 +239,9 @@ class Saver:
         expect = {**made.expect, records.SWEEP_KEY: standing.sweep}
         left = send_ahead(self._store, chunks, expect={records.SWEEP_KEY: standing.sweep})
         write = replace(made, expect=expect, chunks=left)
-        revision = self._written(draft.module_id, saved, write)
-        self._remember((standing.sweep, saved.content), draft.prepared)
+        revision = self._store.write(write)
+        self._chunks_of.put((standing.sweep, saved.content), frozenset(draft.prepared.chunked.chunks))
+        self._seen.put(draft.module_id, Standing(Line(after, revision), standing.sweep))
         return as_version(draft.module_id, Found(saved, revision), draft.tags)
 
     def _with_parent(self, made: Write, module_id: str, saved: SavedVersion, parent: SavedVersion) -> Write:
@@ -222,15 +251,6 @@ class Saver:
         expect = {**made.expect, key: entry.revision if entry else ABSENT}
         return replace(made, expect=expect, put={**made.put, key: records.sealed(key, NumberRecord(saved.number))})
 
-    def _written(self, module_id: str, saved: SavedVersion, write: Write) -> int:
-        try:
-            return self._store.write(write)
-        except UnknownOutcomeError:
-            found = self._catalog.number(module_id, saved.number)
-            if found is None or found.saved.uid != saved.uid:
-                raise MovedError([records.module_key(module_id)]) from None  # it was not made: begin again
-            return found.revision
-
     def _known(self, draft: Draft, standing: Standing) -> Iterable[bytes]:
         """Chunks that are there for sure: those of the head, as long as no sweep began since they were seen."""
         newest = standing.line.record.newest
@@ -238,11 +258,6 @@ class Saver:
             return ()
         found = self._chunks_of.get((standing.sweep, newest.content))
         return found if found is not None else _contents.top_of(newest)
-
-    def _remember(self, key: tuple[int, str], prepared: Prepared) -> None:
-        if len(self._chunks_of) >= _REMEMBERED:
-            self._chunks_of.pop(next(iter(self._chunks_of)), None)
-        self._chunks_of[key] = frozenset(prepared.chunked.chunks)
 
 
 class StoredConflict:
@@ -252,13 +267,17 @@ class StoredConflict:
         self._catalog, self._contents, self._draft = catalog, contents, draft
         self.base = draft.parent if isinstance(draft.parent, Version) else None
         self.theirs = theirs
-        self.given: Any = None
+        self._given: list[Any] = []
 
     @property
     def our_state(self) -> Any:
-        if self.given is None:
-            self.given = _contents.state_of(self._draft.prepared)
-        return self.given
+        if not self._given:
+            self._given.append(_contents.state_of(self._draft.prepared))
+        return self._given[0]
+
+    def is_ours(self, state: Any) -> bool:
+        """Whether a resolver gave back just what was to be saved."""
+        return bool(self._given) and state is self._given[0]
 
     @property
     def base_state(self) -> Any:
@@ -274,9 +293,9 @@ class StoredConflict:
 
 
 def additions(
-    module_id: str, saved: SavedVersion, line: Line, *, tags: tuple[str, ...] = (), kind: str = "save"
-) -> Write:
-    """The records that one new version brings, and what must still be as it was read."""
+    module_id: str, saved: SavedVersion, line: Line, *, tags: tuple[str, ...] = ()
+) -> tuple[Write, ModuleRecord]:
+    """The records that one new version brings, and what must still be as it was read; and the module's record then."""
     module, version = records.module_key(module_id), records.version_key(module_id, saved.number)
     branch = saved.branch
     heads = line.record.heads if branch is None else {**line.record.heads, branch: saved.number}
@@ -291,8 +310,8 @@ def additions(
     for tag in tags:
         key = records.tag_key(module_id, tag)
         put[key] = records.sealed(key, TagRecord(saved.number, saved.id))
-    event = Event(kind, module_id, saved.id, branch or "", saved.time)
-    return Write(expect=expect, put=put, note=note([event, *(_tagged(event, tag) for tag in tags)]))
+    event = Event("save", module_id, saved.id, branch or "", saved.time)
+    return Write(expect=expect, put=put, note=note([event, *(_tagged(event, tag) for tag in tags)])), after
 
 
 def _tagged(event: Event, tag: str) -> Event:

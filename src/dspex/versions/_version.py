@@ -19,6 +19,7 @@ class Parent(enum.Enum):
 
     NEW = "new"
     HEAD = "head"
+    APART = "apart"  # of a sync: made elsewhere, from nothing that is here
 
     def __repr__(self) -> str:
         return self.name

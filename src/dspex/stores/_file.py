@@ -1,0 +1,330 @@
+"""`file:///dir`: a directory of files that people can read, for any number of processes on one machine; durable.
+
+    dir/journal/000000/000000000001.txt   one file for each write (`_journal`): they are all there is
+    dir/index.db                          an SQLite database made of them, for finding; may be deleted at any time
+    dir/lock                              writers queue here
+
+Theory of operation. A write becomes a file beside its place, synced, renamed into it, and the directory is synced: from then
+on it is acknowledged, and a reader or a power cut never sees a part of it. Then it goes into the index, which is not synced:
+what the index lost in a power cut, or what a killed writer had not put there yet, is taken from the journal by whoever opens
+or writes next. The index holds records and log as they are, and of chunks only where they stand in the journal, where they
+are read from.
+
+Dropped chunks are taken out of their files, which are replaced as a whole; that is the only change that a file ever sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import pathlib
+import threading
+from typing import TYPE_CHECKING
+
+from dspex.errors import IntegrityError, MovedError, StoreError, StoreUnavailableError, UsageError
+from dspex.state import replace_file
+from dspex.stores import _journal
+from dspex.stores._sqlite import SCHEMA, SqliteStore, write_chunks, write_records
+from dspex.stores._store import ABSENT, Damage, Traits, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from dspex.stores._store import Change, Entry
+
+_FILES = 1000  # files of one directory
+_TRAITS = Traits(
+    durable_ack=True,
+    linearizable=True,
+    multi_key_transaction=True,
+    watch_replay=True,
+    max_value=None,
+    max_records=None,
+    shared=True,
+)
+
+
+class FileStore:
+    """A store in a directory, made where it is not; on a local disk, for it locks with flock.
+
+    Raises StoreUnavailableError where it cannot be made, StoreError for a directory of something else, IntegrityError
+    for a damaged journal.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = pathlib.Path(path).absolute()
+        self._thread = threading.RLock()
+        with self._failing():
+            self._make()
+            with self._locked():
+                self._index = self._open_index()
+                self._catch_up()
+
+    def __repr__(self) -> str:
+        return f"file:///{self._path}"
+
+    @property
+    def traits(self) -> Traits:
+        return _TRAITS
+
+    def read(self, keys: Iterable[str]) -> dict[str, Entry]:
+        return self._index.read(keys)
+
+    def scan(
+        self, prefix: str, *, after: str = "", before: str = "", limit: int = 1000, reverse: bool = False
+    ) -> list[tuple[str, Entry]]:
+        return self._index.scan(prefix, after=after, before=before, limit=limit, reverse=reverse)
+
+    def write(self, write: Write) -> int:
+        with self._failing(), self._locked():
+            self._catch_up()
+            _check(self._index, write)
+            if not (write.has_records or write.chunks or write.drop):
+                return 0
+            number = self._index.applied() + 1
+            revision = self._index.revision() + 1 if write.has_records else 0
+            data, entry = _journal.written(number, revision, write)
+            dropped = self._index.read_chunks(write.drop)
+            self._publish(number, data)
+            self._index.apply(entry)
+            self._rewrite(dropped)
+            return revision
+
+    def read_chunks(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
+        with self._failing():
+            found = self._chunks(hashes)
+            moved = [digest for digest, data in found.items() if data is None]
+            if moved:  # a file was replaced since the index was read, or by somebody who was killed before it was told
+                with self._locked():
+                    self._look_again(moved)
+                    found |= self._chunks(moved)
+        return {digest: data or b"" for digest, data in found.items()}
+
+    def _chunks(self, hashes: Iterable[bytes]) -> dict[bytes, bytes | None]:
+        return {digest: self._chunk(digest, place) for digest, place in self._index.read_chunks(hashes).items()}
+
+    def known_chunks(self, hashes: Iterable[bytes]) -> set[bytes]:
+        return self._index.known_chunks(hashes)
+
+    def scan_chunks(self, *, after: bytes = b"", limit: int = 1000) -> list[bytes]:
+        return self._index.scan_chunks(after=after, limit=limit)
+
+    def changes(self, since: int, *, limit: int = 1000) -> list[Change]:
+        return self._index.changes(since, limit=limit)
+
+    def wait(self, since: int, timeout: float) -> bool:
+        return self._index.wait(since, timeout)
+
+    def trim(self, before: int) -> None:
+        self._index.trim(before)
+
+    def revision(self) -> int:
+        return self._index.revision()
+
+    def damage(self) -> list[Damage]:
+        found = self._index.damage()
+        with self._failing(), self._locked():
+            for number in range(1, self._index.applied() + 1):
+                damage = self._damage_of(number)
+                if damage is not None:
+                    found.append(damage)
+        return found
+
+    def close(self) -> None:
+        self._index.close()
+
+    # --- the journal ------------------------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        if self._path.is_dir() and not (self._path / "journal").is_dir() and any(self._path.iterdir()):
+            raise StoreError(f"{self!r} holds something else; name an empty or a new directory")
+        if not self._path.parent.is_dir():
+            raise StoreUnavailableError(f"{self!r}: the directory {self._path.parent} does not exist; make it first")
+        for directory in (self._path, self._path / "journal"):
+            if not directory.is_dir():
+                directory.mkdir(exist_ok=True)
+                _sync(directory.parent)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # A file of its own for each turn: a forked child shares what its parent has open, and so its lock.
+        with self._thread:
+            turn = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(turn)
+
+    def _open_index(self) -> _Index:
+        """The index, made anew where it is not of this journal."""
+        path = self._path / "index.db"
+        try:
+            index = _Index(path)
+            if self._fits(index):
+                return index
+            index.close()
+        except StoreError:
+            pass  # damaged, or of another dspex: all that it has stands in the journal
+        for suffix in ("", "-wal", "-shm", "-turn"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _Index(path)
+
+    def _fits(self, index: _Index) -> bool:
+        applied = index.applied()
+        return applied == 0 or self._checksum(applied) == index.checksum()
+
+    def _checksum(self, number: int) -> bytes:
+        try:
+            with open(self._file(number), "rb") as file:
+                return file.read()[-65:-1]
+        except FileNotFoundError:
+            return b""
+
+    def _catch_up(self) -> None:
+        """Take from the journal what the index has not."""
+        number = self._index.applied() + 1
+        while True:
+            path = self._file(number)
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                return
+            self._index.apply(_journal.read(data, str(path)))
+            number += 1
+
+    def _publish(self, number: int, data: bytes) -> None:
+        path = self._file(number)
+        if not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            _sync(path.parent.parent)
+        replace_file(path, data)
+
+    def _file(self, number: int) -> pathlib.Path:
+        return self._path / "journal" / f"{number // _FILES:06d}" / f"{number:012d}.txt"
+
+    def _chunk(self, digest: bytes, place: bytes) -> bytes | None:
+        """A chunk, None when something else stands at its place."""
+        number, offset, length = _journal.location(place)
+        start = offset - 65  # its hash stands before it
+        try:
+            with open(self._file(number), "rb") as file:
+                file.seek(start)
+                line = file.read(length + 65)
+        except FileNotFoundError:
+            return None
+        if line[:64] != digest.hex().encode():
+            return None
+        try:
+            return _journal.bytes_of(line[65:])
+        except ValueError:
+            return line[65:]  # damaged: its hash will tell
+
+    def _look_again(self, hashes: Iterable[bytes]) -> None:
+        """Tell the index where the chunks of some files stand now."""
+        places = self._index.read_chunks(hashes).values()
+        for number in {_journal.location(place).file for place in places}:
+            path = self._file(number)
+            with contextlib.suppress(FileNotFoundError, IntegrityError):  # then the chunk is lost, and said to be
+                self._index.move(_journal.read(path.read_bytes(), str(path)))
+
+    def _rewrite(self, dropped: Mapping[bytes, bytes]) -> None:
+        """Take dropped chunks out of the files that hold them: `dropped` says where they stood."""
+        for number in sorted({_journal.location(place).file for place in dropped.values()}):
+            path = self._file(number)
+            old = _journal.read(path.read_bytes(), str(path))
+            chunks = {digest: data for digest, data in old.write.chunks.items() if digest not in dropped}
+            data, entry = _journal.written(number, old.revision, dataclasses.replace(old.write, chunks=chunks))
+            replace_file(path, data)
+            self._index.move(entry)
+
+    def _damage_of(self, number: int) -> Damage | None:
+        path = self._file(number)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            return Damage(str(path), f"cannot be read: {error.strerror}")
+        try:
+            _journal.read(data, str(path))
+        except IntegrityError:
+            words = [line.split(b" ", 2)[:2] for _, line in _journal.lines(data)]
+            keys = tuple(
+                word[1].decode("ascii", "replace") for word in words if word[0] in (b"put", b"delete") and word[1:]
+            )
+            chunks = tuple(word[1] for word in words if word[0] == b"chunk" and word[1:])
+            return Damage(str(path), "its checksum differs", keys, tuple(map(_hash, chunks)))
+        return None
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except UsageError as error:
+            raise StoreError(f"{self!r}: {error}") from error
+        except OSError as error:
+            raise StoreUnavailableError(f"{self!r}: {error}; nothing was changed") from error
+
+
+class _Index(SqliteStore):
+    """The journal's records and log, where its chunks stand, and how far it was read."""
+
+    schema = (
+        f"{SCHEMA}"
+        "CREATE TABLE journal (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, checksum BLOB NOT NULL);"
+    )
+
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__(path, synchronous="NORMAL")
+
+    def applied(self) -> int:
+        """The number of the newest file that is in here."""
+        rows = self.rows("SELECT number FROM journal", ())
+        return rows[0][0] if rows else 0
+
+    def checksum(self) -> bytes:
+        """That of the newest file that is in here."""
+        rows = self.rows("SELECT checksum FROM journal", ())
+        return rows[0][0] if rows else b""
+
+    def apply(self, entry: _journal.Entry) -> None:
+        """Take in the next file of the journal."""
+        write = entry.write
+        with self.writing() as connection:
+            places = {digest: place.packed() for digest, place in entry.places.items()}
+            write_chunks(connection, places, write.drop)
+            if write.has_records:
+                write_records(connection, write)
+            connection.execute("INSERT OR REPLACE INTO journal VALUES (1, ?, ?)", (entry.number, entry.checksum))
+
+    def move(self, entry: _journal.Entry) -> None:
+        """Take in that a file was replaced: where the rest of its chunks stand now."""
+        with self.writing() as connection:
+            rows = [(place.packed(), digest) for digest, place in entry.places.items()]
+            connection.executemany("UPDATE chunks SET data = ? WHERE hash = ?", rows)
+            connection.execute("UPDATE journal SET checksum = ? WHERE number = ?", (entry.checksum, entry.number))
+
+
+def _check(index: _Index, write: Write) -> None:
+    found = index.read(write.expect)
+    moved = [
+        key for key, revision in write.expect.items() if (found[key].revision if key in found else ABSENT) != revision
+    ]
+    if moved:
+        raise MovedError(moved)
+
+
+def _hash(word: bytes) -> bytes:
+    try:
+        return bytes.fromhex(word.decode("ascii", "replace"))
+    except ValueError:
+        return word
+
+
+def _sync(directory: pathlib.Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
