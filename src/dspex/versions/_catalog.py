@@ -184,7 +184,7 @@ class Catalog:
 
     def _not_found(self, module_id: str, at: At, found: Found | None) -> NotFoundError:
         what = at.isoformat() if isinstance(at, datetime) else at.id if isinstance(at, Version) else at
-        if found is not None and found.saved.deleted:
+        if found is not None and found.saved.deleted and not found.saved.empty:
             return NotFoundError(f"version {found.saved.id!r} of {module_id!r} was deleted")
         record = self.line(module_id).record
         if not record.number:

@@ -29,7 +29,7 @@ _ATOM = 256  # bytes up to which an entry is not cut inside
 _LEAST, _MOST = 256, 2048  # bytes of a chunk, but for a single entry that cannot be cut
 _TARGET = 640  # on average, beyond the least
 _BLOCK = 1 << 16  # bytes of one piece of a long text or of bytes
-_TOP = 16  # hashes that a record holds itself
+_TOP = 4  # hashes that a record holds itself
 _FANOUT = 12  # hashes in a chunk of hashes, on average
 _FEWEST_HASHES, _MOST_HASHES = 4, 32
 

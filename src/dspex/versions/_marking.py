@@ -11,6 +11,8 @@ from dspex.errors import ConflictError, NotFoundError, UsageError
 from dspex.stores import ABSENT, Write
 from dspex.versions import _records as records
 from dspex.versions import _snapshots
+from dspex.versions._catalog import Line
+from dspex.versions._emptying import emptied
 from dspex.versions._events import Event, note
 from dspex.versions._records import HOLDS_KEY, ModuleRecord, NumberRecord, SavedVersion, TagRecord
 from dspex.versions._retrying import retrying
@@ -105,7 +107,6 @@ def buried(module_id: str, saved: SavedVersion) -> Write:
 
 def delete_module(store: Store, catalog: Catalog, module_id: str) -> None:
     """Take a module's heads away at once, then its tags and versions."""
-    key = records.module_key(module_id)
 
     def attempt() -> int:
         record, revision = catalog.line(module_id)
@@ -114,9 +115,8 @@ def delete_module(store: Store, catalog: Catalog, module_id: str) -> None:
         held = sorted(name for name, found in _snapshots.stored(store).items() if module_id in found.members)
         if held:
             raise UsageError(f"{module_id!r} is held by the snapshot {held[0]!r}; delete that first")
-        after = ModuleRecord(number=record.number, time=record.time)
-        event = Event("delete", module_id, time=now())
-        store.write(Write(expect={key: revision}, put={key: records.sealed(key, after)}, note=note([event])))
+        after = msgspec.structs.replace(record, heads={MAIN: record.heads[MAIN]} if MAIN in record.heads else {})
+        store.write(emptied(module_id, Line(after, revision), max(now(), record.time + 1)))
         return record.number
 
     newest = retrying(attempt)

@@ -49,6 +49,7 @@ class SavedVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     depth: int = 0
     metadata: dict[str, Any] = {}
     deleted: bool = False
+    empty: bool = False  # no version, but the mark that from here on main had no newest
     arrived: int = 0  # when a version that was made elsewhere came into this store
 
     @property

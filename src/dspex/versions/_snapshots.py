@@ -13,6 +13,7 @@ from dspex.errors import ConflictError, NotFoundError, UnsupportedError, UsageEr
 from dspex.stores import ABSENT, Write
 from dspex.versions import _records as records
 from dspex.versions._catalog import Found, as_version
+from dspex.versions._emptying import emptied
 from dspex.versions._events import Event, note
 from dspex.versions._ids import datetime_of, microseconds
 from dspex.versions._records import ModuleRecord, NumberRecord, SavedVersion, SnapshotRecord
@@ -135,7 +136,9 @@ def restore_moment(store: Store, catalog: Catalog, module_ids: Iterable[str], mo
     members: dict[str, tuple[int, str] | None] = {}
     for module_id in module_ids:
         found = catalog.at_moment(module_id, moment)
-        if found is not None and found.saved.deleted:
+        if found is not None and found.saved.empty:
+            found = None
+        elif found is not None and found.saved.deleted:
             raise NotFoundError(f"version {found.saved.id!r}, the newest of {module_id!r} at that moment, was deleted")
         members[module_id] = (found.saved.number, found.saved.id) if found else None
     return restore(store, catalog, members, f"moment {moment.isoformat()}")
@@ -158,9 +161,8 @@ def _again(catalog: Catalog, module_id: str, member: tuple[int, str] | None, lin
     if member is None:
         if record.newest is None:
             return None
-        heads = {branch: number for branch, number in record.heads.items() if branch != MAIN}
-        after = ModuleRecord(number=record.number, time=now, heads=heads)
-        return _Change(None, now, {key: line.revision}, {key: records.sealed(key, after)})
+        gone = emptied(module_id, line, now)
+        return _Change(None, now, dict(gone.expect), dict(gone.put))
     old = catalog.number(module_id, member[0])
     if old is None or old.saved.deleted:
         raise NotFoundError(f"version {member[1]!r} of {module_id!r} was deleted")
