@@ -7,6 +7,7 @@
             ├── execution ──► languages ──► _sandbox ──► _kernel
             ├── evaluation
             ├── modules ──► examples, state
+            ├── versions ──► stores, state, modules
             └── telemetry · errors                    used by all, import nothing of dspex
 
 Nothing below is imported until its name is used (PEP 562): `import dspex` costs next to nothing.
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     from dspex.modules._predictor import Predictor as Predictor
     from dspex.modules._signature import Field as Field
     from dspex.modules._signature import Signature as Signature
+    from dspex.versions._compaction import Retention as Retention
+    from dspex.versions._manager import StateManager as StateManager
+    from dspex.versions._migrations import Migrations as Migrations
+    from dspex.versions._version import NEW as NEW
+    from dspex.versions._version import Version as Version
 
 __version__ = "0.1.0"
 
@@ -91,6 +97,11 @@ _HOMES = {
     "Predictor": "dspex.modules._predictor",
     "Field": "dspex.modules._signature",
     "Signature": "dspex.modules._signature",
+    "Migrations": "dspex.versions._migrations",
+    "NEW": "dspex.versions._version",
+    "Retention": "dspex.versions._compaction",
+    "StateManager": "dspex.versions._manager",
+    "Version": "dspex.versions._version",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the keys are str)

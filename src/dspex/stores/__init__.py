@@ -53,19 +53,19 @@ def path_of(url: str) -> str:
     return unquote(parts.path[1:])
 
 
-def _memory(url: str) -> Store:
+def _open_memory(url: str) -> Store:
     from dspex.stores._memory import MemoryStore
 
     return MemoryStore()
 
 
-def _file(url: str) -> Store:
+def _open_file(url: str) -> Store:
     from dspex.stores._file import FileStore
 
     return FileStore(path_of(url))
 
 
-def _sqlite(url: str) -> Store:
+def _open_sqlite(url: str) -> Store:
     from dspex.stores._sqlite import SqliteStore
 
     return SqliteStore(path_of(url))
@@ -83,4 +83,8 @@ def _registered(scheme: str) -> Callable[[str], Store] | None:
     return None
 
 
-_OPENERS: dict[str, Callable[[str], Store]] = {"file": _file, "memory": _memory, "sqlite": _sqlite}
+_OPENERS: dict[str, Callable[[str], Store]] = {
+    "file": _open_file,
+    "memory": _open_memory,
+    "sqlite": _open_sqlite,
+}

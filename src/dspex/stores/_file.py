@@ -16,12 +16,13 @@ Dropped chunks are taken out of their files, which are replaced as a whole; that
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import pathlib
 import threading
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from dspex.errors import IntegrityError, MovedError, StoreError, StoreUnavailableError, UsageError
 from dspex.state import replace_file
@@ -83,10 +84,11 @@ class FileStore:
             _check(self._index, write)
             if not (write.has_records or write.chunks or write.drop):
                 return 0
-            number = self._index.applied() + 1
-            revision = self._index.revision() + 1 if write.has_records else 0
+            number, newest = self._index.applied()
+            number += 1
+            revision = newest + 1 if write.has_records else 0
             data, entry = _journal.written(number, revision, write)
-            dropped = self._index.read_chunks(write.drop)
+            dropped = self._index.read_chunks(write.drop) if write.drop else {}
             self._publish(number, data)
             self._index.apply(entry)
             self._rewrite(dropped)
@@ -126,7 +128,7 @@ class FileStore:
     def damage(self) -> list[Damage]:
         found = self._index.damage()
         with self._failing(), self._locked():
-            for number in range(1, self._index.applied() + 1):
+            for number in range(1, self._index.applied()[0] + 1):
                 damage = self._damage_of(number)
                 if damage is not None:
                     found.append(damage)
@@ -173,7 +175,7 @@ class FileStore:
         return _Index(path)
 
     def _fits(self, index: _Index) -> bool:
-        applied = index.applied()
+        applied, _ = index.applied()
         return applied == 0 or self._checksum(applied) == index.checksum()
 
     def _checksum(self, number: int) -> bytes:
@@ -185,25 +187,20 @@ class FileStore:
 
     def _catch_up(self) -> None:
         """Take from the journal what the index has not."""
-        number = self._index.applied() + 1
-        while True:
-            path = self._file(number)
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:
-                return
-            self._index.apply(_journal.read(data, str(path)))
+        number = self._index.applied()[0] + 1
+        while os.path.exists(path := self._file(number)):
+            self._index.apply(_journal.read(_content(path), path))
             number += 1
 
     def _publish(self, number: int, data: bytes) -> None:
         path = self._file(number)
-        if not path.parent.is_dir():
-            path.parent.mkdir(exist_ok=True)
-            _sync(path.parent.parent)
+        if number % _FILES <= 1 and not os.path.isdir(directory := os.path.dirname(path)):
+            os.makedirs(directory, exist_ok=True)
+            _sync(os.path.dirname(directory))
         replace_file(path, data)
 
-    def _file(self, number: int) -> pathlib.Path:
-        return self._path / "journal" / f"{number // _FILES:06d}" / f"{number:012d}.txt"
+    def _file(self, number: int) -> str:
+        return f"{self._path}/journal/{number // _FILES:06d}/{number:012d}.txt"
 
     def _chunk(self, digest: bytes, place: bytes) -> bytes | None:
         """A chunk, None when something else stands at its place."""
@@ -228,33 +225,33 @@ class FileStore:
         for number in {_journal.location(place).file for place in places}:
             path = self._file(number)
             with contextlib.suppress(FileNotFoundError, IntegrityError):  # then the chunk is lost, and said to be
-                self._index.move(_journal.read(path.read_bytes(), str(path)))
+                self._index.move(_journal.read(_content(path), path))
 
     def _rewrite(self, dropped: Mapping[bytes, bytes]) -> None:
         """Take dropped chunks out of the files that hold them: `dropped` says where they stood."""
         for number in sorted({_journal.location(place).file for place in dropped.values()}):
             path = self._file(number)
-            old = _journal.read(path.read_bytes(), str(path))
+            old = _journal.read(_content(path), path)
             chunks = {digest: data for digest, data in old.write.chunks.items() if digest not in dropped}
-            data, entry = _journal.written(number, old.revision, dataclasses.replace(old.write, chunks=chunks))
+            data, entry = _journal.written(number, old.revision, msgspec.structs.replace(old.write, chunks=chunks))
             replace_file(path, data)
             self._index.move(entry)
 
     def _damage_of(self, number: int) -> Damage | None:
         path = self._file(number)
         try:
-            data = path.read_bytes()
+            data = _content(path)
         except OSError as error:
-            return Damage(str(path), f"cannot be read: {error.strerror}")
+            return Damage(path, f"cannot be read: {error.strerror}")
         try:
-            _journal.read(data, str(path))
+            _journal.read(data, path)
         except IntegrityError:
             words = [line.split(b" ", 2)[:2] for _, line in _journal.lines(data)]
             keys = tuple(
                 word[1].decode("ascii", "replace") for word in words if word[0] in (b"put", b"delete") and word[1:]
             )
             chunks = tuple(word[1] for word in words if word[0] == b"chunk" and word[1:])
-            return Damage(str(path), "its checksum differs", keys, tuple(map(_hash, chunks)))
+            return Damage(path, "its checksum differs", keys, tuple(map(_hash, chunks)))
         return None
 
     @contextlib.contextmanager
@@ -272,16 +269,17 @@ class _Index(SqliteStore):
 
     schema = (
         f"{SCHEMA}"
-        "CREATE TABLE journal (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, checksum BLOB NOT NULL);"
+        "CREATE TABLE journal (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, revision INTEGER NOT NULL,"
+        " checksum BLOB NOT NULL);"
     )
 
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__(path, synchronous="NORMAL")
 
-    def applied(self) -> int:
-        """The number of the newest file that is in here."""
-        rows = self.rows("SELECT number FROM journal", ())
-        return rows[0][0] if rows else 0
+    def applied(self) -> tuple[int, int]:
+        """The number of the newest file that is in here, and the newest revision."""
+        rows = self.rows("SELECT number, revision FROM journal", ())
+        return rows[0] if rows else (0, 0)
 
     def checksum(self) -> bytes:
         """That of the newest file that is in here."""
@@ -296,7 +294,11 @@ class _Index(SqliteStore):
             write_chunks(connection, places, write.drop)
             if write.has_records:
                 write_records(connection, write)
-            connection.execute("INSERT OR REPLACE INTO journal VALUES (1, ?, ?)", (entry.number, entry.checksum))
+            connection.execute(
+                "INSERT INTO journal VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " number = excluded.number, revision = max(revision, excluded.revision), checksum = excluded.checksum",
+                (entry.number, entry.revision, entry.checksum),
+            )
 
     def move(self, entry: _journal.Entry) -> None:
         """Take in that a file was replaced: where the rest of its chunks stand now."""
@@ -315,6 +317,11 @@ def _check(index: _Index, write: Write) -> None:
         raise MovedError(moved)
 
 
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _hash(word: bytes) -> bytes:
     try:
         return bytes.fromhex(word.decode("ascii", "replace"))
@@ -322,7 +329,7 @@ def _hash(word: bytes) -> bytes:
         return word
 
 
-def _sync(directory: pathlib.Path) -> None:
+def _sync(directory: str | pathlib.Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -6,11 +6,11 @@
     put m/answerer {"sha256":"...","record":{...}}
     delete t/answerer/old
     drop 2c26b46b...
-    chunk 9f86d081... "what a chunk holds, as text with its escapes"
+    chunk 9f86d081... b"what a chunk holds, with escapes"
     end 5d41402a...            the SHA-256 of all lines above
 
-A value is as it is where it is JSON on one line, else it is a JSON string, in which bytes that are no UTF-8 stand as lone
-surrogates (Python's surrogateescape). Both are read back to the very bytes.
+A value is as it is where it is JSON on one line, else a JSON string of its text, else, where its bytes are no UTF-8, `b` and a
+JSON string with one character for each byte (Latin-1): what is ASCII in it can be read. All are read back to the very bytes.
 """
 
 from __future__ import annotations
@@ -119,24 +119,22 @@ def _parsed(data: bytes, checksum: bytes) -> Entry:
 
 def text_of(value: bytes) -> bytes:
     """A value on one line."""
-    if value[:1] in (b"{", b"[") and b"\n" not in value and _is_text(value):
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return b"b" + json.dumps(value.decode("latin-1"), ensure_ascii=False).encode()
+    if value[:1] in (b"{", b"[") and "\n" not in text:
         return value
-    text = json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False)
-    # A lone surrogate is no UTF-8; written as a backslash, it is JSON's own escape for it.
-    return text.encode("utf-8", "backslashreplace")
+    return json.dumps(text, ensure_ascii=False).encode()
 
 
 def bytes_of(text: bytes) -> bytes:
-    """The inverse of `text_of`."""
-    if text[:1] != b'"':
-        return text
+    """The inverse of `text_of`. Raises ValueError for what it never wrote."""
+    if text[:1] == b'"':
+        return _string(text).encode()
+    return _string(text[1:]).encode("latin-1") if text[:1] == b"b" else text
+
+
+def _string(text: bytes) -> str:
     value: str = json.loads(text)
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return value

@@ -112,6 +112,8 @@ class SqliteStore:
 
     def _of_chunks(self, columns: str, hashes: Iterable[bytes]) -> list[Any]:
         wanted = tuple(hashes)
+        if len(wanted) <= _MANY:
+            return self.rows(f"SELECT {columns} FROM chunks WHERE hash IN ({_marks(wanted)})", wanted)
         found: list[Any] = []
         for start in range(0, len(wanted), _MANY):
             some = wanted[start : start + _MANY]

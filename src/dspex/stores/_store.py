@@ -10,8 +10,10 @@ A store knows nothing of states, versions or modules: `dspex.versions` builds th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -61,18 +63,17 @@ class Traits:
     shared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a store, all or nothing.
 
     `expect` maps keys to the revision they must have, ABSENT for none. `chunks` are written unless they are there;
     `drop` names chunks to remove. A write with neither `put` nor `delete` leaves no note and has no revision.
     """
 
-    expect: Mapping[str, int] = field(default_factory=dict)
-    put: Mapping[str, bytes] = field(default_factory=dict)
+    expect: Mapping[str, int] = {}
+    put: Mapping[str, bytes] = {}
     delete: Collection[str] = ()
-    chunks: Mapping[bytes, bytes] = field(default_factory=dict)
+    chunks: Mapping[bytes, bytes] = {}
     drop: Collection[bytes] = ()
     note: bytes = b""
 

@@ -74,7 +74,8 @@ class Catalog:
 
     def line(self, module_id: str) -> Line:
         """Where a module stands."""
-        return self.lines([module_id])[module_id]
+        key = records.module_key(module_id)
+        return line_of(key, self._store.read((key,)).get(key))
 
     def lines(self, module_ids: Iterable[str]) -> dict[str, Line]:
         """Where modules stand, all as of one moment."""
@@ -117,7 +118,9 @@ class Catalog:
 
         Raises NotFoundError naming what there is instead.
         """
-        if isinstance(at, Version):
+        if at == LATEST:
+            found = self.head(module_id)
+        elif isinstance(at, Version):
             if at.module_id != module_id:
                 raise UsageError(f"{at} is no version of {module_id!r}")
             found = self.of_id(module_id, at.id)
@@ -126,7 +129,7 @@ class Catalog:
         elif isinstance(at, datetime):
             found = self.at_moment(module_id, at)
         elif isinstance(at, str):
-            found = self.head(module_id) if at == LATEST else self.of_id(module_id, at) or self._tagged(module_id, at)
+            found = self.of_id(module_id, at) or self._tagged(module_id, at)
         else:
             raise UsageError(f"at must be a Version, a datetime or a str, not {at!r:.100}")
         if found is None or found.saved.deleted:

@@ -45,10 +45,9 @@ class Chunked(NamedTuple):
     chunks: dict[bytes, bytes]
 
 
-def cut(tree: Any, canonical: bytes) -> Chunked:
-    """The chunks of a packed tree whose canonical form is `canonical`."""
+def cut(tree: Any, canonical: bytes, digest: bytes) -> Chunked:
+    """The chunks of a packed tree whose canonical form is `canonical`, and the SHA-256 of that `digest`."""
     if len(canonical) <= SINGLE:
-        digest = _sha256(canonical).digest()
         return Chunked((digest,), 0, {digest: canonical})
     chunks: dict[bytes, bytes] = {}
     hashes = [_keep(chunks, piece) for piece in _grouped(tree, canonical)]

@@ -16,6 +16,7 @@ Names are percent-quoted in keys, so a key is ASCII and `/` always separates. A 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -103,6 +104,11 @@ def name_of(what: str, name: object) -> str:
     """`name` quoted for a key. Raises UsageError naming `what` it is and what is allowed."""
     if type(name) is not str or not name:
         raise UsageError(f"{what} must be a text that is not empty, not {name!r:.100}")
+    return _quoted(what, name)
+
+
+@functools.lru_cache(4096)
+def _quoted(what: str, name: str) -> str:
     try:
         length = len(name) if name.isascii() else len(name.encode())
     except UnicodeEncodeError:

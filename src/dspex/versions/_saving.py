@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -56,8 +55,7 @@ MAX_METADATA = 1 << 16  # bytes as JSON
 _REMEMBERED = 256  # contents whose chunks are remembered, so that the next save need not ask
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """A version that is to be."""
 
     module_id: str
@@ -160,7 +158,8 @@ class Saver:
         head = self._catalog.head(draft.module_id, branch, line=line)
         if head is None and branch != MAIN and branch not in line.record.heads:
             raise NotFoundError(f"{draft.module_id!r} has no branch {branch!r}; make it with branch()")
-        draft = replace(draft, branch=branch, schema=draft.schema or (head.saved.schema if head else "1"))
+        schema = draft.schema or (head.saved.schema if head else "1")
+        draft = msgspec.structs.replace(draft, branch=branch, schema=schema)
         if draft.parent is Parent.HEAD:
             return draft
         if draft.parent is Parent.NEW:
@@ -179,7 +178,7 @@ class Saver:
         state = resolve(self._resolver, conflict)
         others = (*draft.others, draft.parent.id) if isinstance(draft.parent, Version) else draft.others
         prepared = draft.prepared if conflict.is_ours(state) else _contents.prepare(state)
-        return replace(draft, prepared=prepared, parent=theirs, others=tuple(dict.fromkeys(others)))
+        return msgspec.structs.replace(draft, prepared=prepared, parent=theirs, others=tuple(dict.fromkeys(others)))
 
     def _parents(self, draft: Draft, record: ModuleRecord) -> tuple[str, ...]:
         head = self._head_id(draft, record)
@@ -238,7 +237,7 @@ class Saver:
         chunks = self._contents.missing(draft.prepared, known)
         expect = {**made.expect, records.SWEEP_KEY: standing.sweep}
         left = send_ahead(self._store, chunks, expect={records.SWEEP_KEY: standing.sweep})
-        write = replace(made, expect=expect, chunks=left)
+        write = msgspec.structs.replace(made, expect=expect, chunks=left)
         revision = self._store.write(write)
         self._chunks_of.put((standing.sweep, saved.content), frozenset(draft.prepared.chunked.chunks))
         self._seen.put(draft.module_id, Standing(Line(after, revision), standing.sweep))
@@ -249,7 +248,9 @@ class Saver:
         key = records.migrated_key(module_id, parent.number, saved.schema)
         entry = self._store.read([key]).get(key)
         expect = {**made.expect, key: entry.revision if entry else ABSENT}
-        return replace(made, expect=expect, put={**made.put, key: records.sealed(key, NumberRecord(saved.number))})
+        return msgspec.structs.replace(
+            made, expect=expect, put={**made.put, key: records.sealed(key, NumberRecord(saved.number))}
+        )
 
     def _known(self, draft: Draft, standing: Standing) -> Iterable[bytes]:
         """Chunks that are there for sure: those of the head, as long as no sweep began since they were seen."""

@@ -9,7 +9,7 @@ for a save.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -106,7 +106,7 @@ class _Module:
             }
             expect = {**write.expect, records.SWEEP_KEY: standing.sweep}
             left = send_ahead(store, chunks, expect={records.SWEEP_KEY: standing.sweep})
-            store.write(replace(write, put=put, expect=expect, chunks=left))
+            store.write(msgspec.structs.replace(write, put=put, expect=expect, chunks=left))
             return id
 
         return retrying(attempt)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +30,7 @@ NEW: Final = Parent.NEW  # the module must not exist yet
 HEAD: Final = Parent.HEAD  # whatever is newest, atomically: what is meant when no parent is named
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(msgspec.Struct, frozen=True, kw_only=True):
     """One save of a module's state; nothing of it ever changes but its tags.
 
     `id` is unique in the module, made by the manager's strategy; `schema` is the shape of the state; `parents` are the
@@ -50,7 +50,7 @@ class Version:
     uid: str
     revision: int
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
         return f"{self.module_id}@{self.id}"
