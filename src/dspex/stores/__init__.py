@@ -59,6 +59,12 @@ def _open_memory(url: str) -> Store:
     return MemoryStore()
 
 
+def _open_etcd(url: str) -> Store:
+    from dspex.stores._etcd import open_etcd
+
+    return open_etcd(url)
+
+
 def _open_file(url: str) -> Store:
     from dspex.stores._file import FileStore
 
@@ -84,6 +90,7 @@ def _registered(scheme: str) -> Callable[[str], Store] | None:
 
 
 _OPENERS: dict[str, Callable[[str], Store]] = {
+    "etcd": _open_etcd,
     "file": _open_file,
     "memory": _open_memory,
     "sqlite": _open_sqlite,
