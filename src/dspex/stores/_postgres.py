@@ -80,7 +80,8 @@ class PostgresStore:
 
     def __repr__(self) -> str:
         url = self._url.set(drivername="postgresql", query={"schema": self._schema})
-        return url.render_as_string(hide_password=True)
+        shown: str = url.render_as_string(hide_password=True)
+        return shown
 
     def read(self, keys: Iterable[str]) -> dict[str, Entry]:
         rows = self._rows(lambda sql: sql.read, keys=list(keys))
