@@ -99,7 +99,7 @@ class PostgresStore:
 
     def _write(self, write: Write) -> int:
         opened = self._connections()
-        with opened.engine.connect() as connection:
+        with opened.writing.connect() as connection:
             transaction = connection.begin()
             revision = _change(connection, opened.sql, write)
             try:
@@ -146,7 +146,7 @@ class PostgresStore:
 
     def _trim(self, before: int) -> None:
         opened = self._connections()
-        with opened.engine.begin() as connection:
+        with opened.writing.begin() as connection:
             connection.execute(opened.sql.lock)
             upto = min(before, connection.execute(opened.sql.newest).scalar_one())
             connection.execute(opened.sql.mark_trimmed, {"upto": upto})
@@ -216,7 +216,7 @@ class PostgresStore:
 
 
 class _Connections:
-    """What one process has open: a small pool to read and write, and connections that listen."""
+    """What one process has open: a small pool to write, one to read, and connections that listen."""
 
     def __init__(self, url: sa.URL, schema: str, name: str) -> None:
         self.process = os.getpid()
@@ -225,14 +225,14 @@ class _Connections:
         self._name = name
         given = {"connect_timeout": "10", "tcp_user_timeout": str(_BUSY * 1000), "application_name": "dspex"}
         url = url.update_query_dict({key: value for key, value in given.items() if key not in url.query})
-        self.engine = sa.create_engine(
-            url, isolation_level="READ COMMITTED", pool_size=_CONNECTIONS, max_overflow=0, pool_timeout=_BUSY
-        )
-        self.reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        bounds: Any = {"pool_size": _CONNECTIONS, "max_overflow": 0, "pool_timeout": _BUSY}
+        self.writing = sa.create_engine(url, isolation_level="READ COMMITTED", **bounds)
+        self.reading = sa.create_engine(url, isolation_level="AUTOCOMMIT", **bounds)  # one statement, one round trip
         self.listening = sa.create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1)
-        sa.event.listen(self.engine, "connect", self._greet)
+        for engine in (self.writing, self.reading):
+            sa.event.listen(engine, "connect", self._greet)
         try:
-            with self.engine.begin() as connection:
+            with self.writing.begin() as connection:
                 self.sql.prepare(connection, name)
         except BaseException:
             self.close()
@@ -253,8 +253,8 @@ class _Connections:
         self.durable = self.durable and flushes == "on" and commits != "off"
 
     def close(self) -> None:
-        self.engine.dispose()
-        self.listening.dispose()
+        for engine in (self.writing, self.reading, self.listening):
+            engine.dispose()
 
 
 class _Sql:
