@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,8 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        """Run it, and return when it answers."""
+        """Run it, and return when it answers. By the main thread: the kernel ends the server with the thread that started it."""
+        assert threading.current_thread() is threading.main_thread(), "start servers in the main thread"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_as(self.user), *self.command], cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
