@@ -157,9 +157,10 @@ class RedisStore:
                 given, max_connections=_CONNECTIONS, timeout=_BUSY, **settings
             )
             self._waiting = redis.ConnectionPool.from_url(given, **settings)
-            self._check_format()
+            self._pool.connection_class(**self._pool.connection_kwargs)  # connects nowhere: only tells unknown settings
         except (ValueError, TypeError) as error:
             raise UsageError(f"{self!r} is no URL of a Redis store: {error}") from error
+        self._check_format()
 
     @property
     def traits(self) -> Traits:
