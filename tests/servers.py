@@ -140,7 +140,7 @@ def postgres(directory: pathlib.Path, *settings: str) -> Server:
     )
     port = free_port()
     command = [program("postgres", "usr/lib/postgresql/*/bin"), "-D", str(data), "-h", HOST, "-p", str(port)]
-    command += ["-k", str(directory), *(word for setting in settings for word in ("-c", setting))]
+    command += ["-k", "", *(word for setting in settings for word in ("-c", setting))]
     server = Server(command, directory, port=port, ready=lambda: _postgres_answers(port), user=user)
     server.start()
     return server

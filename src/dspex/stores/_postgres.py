@@ -161,6 +161,8 @@ class PostgresStore:
             opened, self._opened = self._opened, None
         if opened is not None and opened.process == os.getpid():
             opened.close()
+        elif opened is not None:
+            self._inherited.append(opened)
 
     def _rows(self, statement: Callable[[_Sql], Any], **values: Any) -> list[Any]:
         """What one statement reads: all of it is as of one moment."""
@@ -223,7 +225,9 @@ class _Connections:
         self.sql = _Sql(schema)
         self.durable = True
         self._name = name
-        given = {"connect_timeout": "10", "tcp_user_timeout": str(_BUSY * 1000), "application_name": "dspex"}
+        given = {"application_name": "dspex", "connect_timeout": "10"}
+        # A server that vanished without a word is noticed in minutes, not hours.
+        given |= {"tcp_user_timeout": str(_BUSY * 1000), "keepalives_idle": str(_BUSY)}
         url = url.update_query_dict({key: value for key, value in given.items() if key not in url.query})
         bounds: Any = {"pool_size": _CONNECTIONS, "max_overflow": 0, "pool_timeout": _BUSY}
         self.writing = sa.create_engine(url, isolation_level="READ COMMITTED", **bounds)
