@@ -134,7 +134,7 @@ def postgres(directory: pathlib.Path, *settings: str) -> Server:
     password.write_text(PASSWORD)
     _give(directory, user)
     rules = ["--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en"]
-    login = ["--username=dspex", f"--pwfile={password}", "--auth=scram-sha-256"]
+    login = ["--username=dspex", f"--pwfile={password}", "--auth=scram-sha-256", "--data-checksums"]
     subprocess.run(
         [*_as(user), initdb, "-D", str(data), *rules, *login], check=True, capture_output=True, cwd=directory
     )

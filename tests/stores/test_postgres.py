@@ -198,6 +198,25 @@ def test_a_server_that_does_not_sync_is_not_said_to_be_durable(tmp_path, opened,
         server.kill()
 
 
+@pytest.mark.parametrize("table", ["records", "chunks", "log"])
+def test_a_flipped_bit_in_a_table_is_damage(own, opened, table):
+    """With data checksums, the server finds a flipped bit; the table is named."""
+    store = opened(url_of(own))
+    store.write(Write(put={"k": b"v"}, chunks=chunk(b"data"), note=b"n"))
+    assert store.damage() == []
+    [(path,)] = ask(own, f"SELECT pg_relation_filepath('dspex.{table}')")
+    own.stop()
+    with (own.directory / "data" / path).open("r+b") as file:
+        file.seek(8000)
+        byte = file.read(1)
+        file.seek(8000)
+        file.write(bytes([byte[0] ^ 1]))
+    own.start()
+    [damage] = store.damage()
+    assert damage.place == f"table dspex.{table}"
+    assert "invalid page" in damage.cause
+
+
 def test_a_standby_is_refused(own):
     """A server that only follows another one, and so may be behind, is no store."""
     own.stop()

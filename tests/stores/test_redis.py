@@ -310,6 +310,19 @@ def test_a_newer_format_is_refused(plain_redis, name, opened, asking):
         open_store(url_of(plain_redis, name))
 
 
+def test_what_does_not_fit_together_is_damage(plain_redis, name, opened, asking):
+    """Records and chunks that are listed and absent, or there and not listed, are named; a whole store has no damage."""
+    store, data = opened(url_of(plain_redis, name)), chunk(b"data")
+    store.write(Write(put={"a": b"1", "b": b"2", "c": b"3"}, chunks=data))
+    assert store.damage() == []
+    asking(plain_redis).zrem(f"{{{name}}}:keys", "a")
+    asking(plain_redis).hdel(f"{{{name}}}:records", "b")
+    asking(plain_redis).zrem(f"{{{name}}}:hashes", *data)
+    records, chunks = store.damage()
+    assert (records.keys, records.chunks) == (("a", "b"), ())
+    assert (chunks.keys, chunks.chunks) == ((), tuple(data))
+
+
 def test_tls_is_spoken_and_checked(start, tmp_path, opened):
     """`rediss://` speaks TLS, with a server whose certificate holds only."""
     authority = certificates.make(tmp_path)

@@ -30,7 +30,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dspex.errors import CompactedError, MovedError, StoreError, StoreUnavailableError, UnknownOutcomeError, UsageError
-from dspex.stores._store import ABSENT, Change, Entry, Traits
+from dspex.stores._store import ABSENT, Change, Damage, Entry, Traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -156,6 +156,20 @@ class PostgresStore:
         newest: int = self._rows(lambda sql: sql.newest)[0][0]
         return newest
 
+    def damage(self) -> list[Damage]:
+        """What the server cannot read: it tells a flipped bit where it was set up with data checksums."""
+        found = (self._damage_of(name) for name in self._connections().sql.whole)
+        return [damage for damage in found if damage is not None]
+
+    def _damage_of(self, table: str) -> Damage | None:
+        try:
+            self._rows(lambda sql: sql.whole[table])
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            return Damage(f"table {self._schema}.{table}", str(error))
+        return None
+
     def close(self) -> None:
         with self._opening:
             opened, self._opened = self._opened, None
@@ -274,6 +288,8 @@ class _Sql:
         self._of_records()
         self._of_chunks()
         self._of_log(channel)
+        columns = (self.records.c.value, self.chunks.c.data, self.log.c.note)
+        self.whole = {column.table.name: sa.select(sa.func.max(sa.func.md5(column))) for column in columns}
 
     def _tables(self, schema: str) -> None:
         self.metadata = data = sa.MetaData(schema=schema)

@@ -49,7 +49,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from dspex.errors import CompactedError, MovedError, StoreError, StoreUnavailableError, UnknownOutcomeError, UsageError
-from dspex.stores._store import Change, Entry, Traits
+from dspex.stores._store import Change, Damage, Entry, Traits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -125,6 +125,20 @@ local upto = math.min(tonumber(ARGV[1]), newest)
 if upto <= tonumber(redis.call('HGET', about, 'trimmed') or 0) then return 0 end
 redis.call('HSET', about, 'trimmed', string.format('%.0f', upto))
 return redis.call('XTRIM', log, 'MINID', string.format('%.0f-0', upto + 1))
+"""
+# Two keys that must name the same: who has a name without a value, or a value without a name.
+_DAMAGE = f"""{_HEAD}
+local function odd(values, names)
+  local found = {{}}
+  for _, name in ipairs(redis.call('HKEYS', values)) do
+    if not redis.call('ZSCORE', names, name) then found[#found + 1] = name end
+  end
+  for _, name in ipairs(redis.call('ZRANGE', names, 0, -1)) do
+    if redis.call('HEXISTS', values, name) == 0 then found[#found + 1] = name end
+  end
+  return found
+end
+return {{odd(records, keys), odd(chunks, hashes)}}
 """
 
 
@@ -229,6 +243,13 @@ class RedisStore:
 
     def revision(self) -> int:
         return int(self._ask("HGET", self._about, "revision") or 0)
+
+    def damage(self) -> list[Damage]:
+        """Records and chunks that are listed and absent, or there and not listed. The server does nothing else meanwhile."""
+        keys, hashes = self._run(_DAMAGE)
+        named = [Damage(self._records, "listed and absent, or not listed", keys=tuple(key.decode() for key in keys))]
+        found = [Damage(self._chunks, "listed and absent, or not listed", chunks=tuple(hashes))]
+        return (named if keys else []) + (found if hashes else [])
 
     def close(self) -> None:
         self._pool.disconnect()
