@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _BUSY = 30  # seconds to wait for the lock that another writer holds, or for a connection of our own
 _STALLED = 60  # seconds after which the server ends a writer that stands still within its transaction
-_LOOK = 1.0  # seconds between two looks at the revision while waiting: a pooler between us and the server eats notices
+_LOOK = 1.0  # seconds between two looks at the revision while waiting, should a notice be lost
 _CONNECTIONS = 5
 _ATTEMPTS = 3
 _LONGEST_NAME = 63  # bytes; the server cuts longer names off, and two of them would be one
