@@ -3,12 +3,15 @@
     memory://                 this process                                              _memory
     file:///dir               a directory, readable by people                           _file
     sqlite:///file.db         one file, no server: the default                          _sqlite
+    postgresql://host/db      a schema of a PostgreSQL server                           _postgres
+    redis://host:port/0       keys under a prefix on a Redis server; rediss:// with TLS _redis
 
 Others come by the entry point group `dspex.stores`: the name is the URL's scheme, the object is called with the URL.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING
@@ -24,7 +27,7 @@ from dspex.stores._store import Traits as Traits
 from dspex.stores._store import Write as Write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["ABSENT", "Change", "Damage", "Entry", "Store", "Traits", "Write", "open_store", "schemes"]
 
@@ -77,6 +80,29 @@ def _open_sqlite(url: str) -> Store:
     return SqliteStore(path_of(url))
 
 
+def _open_postgres(url: str) -> Store:
+    with _needs("postgresql"):
+        from dspex.stores._postgres import PostgresStore
+    return PostgresStore(url)
+
+
+def _open_redis(url: str) -> Store:
+    with _needs("redis"):
+        from dspex.stores._redis import RedisStore
+    return RedisStore(url)
+
+
+@contextlib.contextmanager
+def _needs(extra: str) -> Iterator[None]:
+    """Tell what to install for a store whose client library is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"a {extra} store needs {error.name}; install it with: pip install 'dspex[{extra}]'"
+        ) from error
+
+
 def _points() -> importlib.metadata.EntryPoints:
     return importlib.metadata.entry_points(group="dspex.stores")
 
@@ -93,5 +119,8 @@ _OPENERS: dict[str, Callable[[str], Store]] = {
     "etcd": _open_etcd,
     "file": _open_file,
     "memory": _open_memory,
+    "postgresql": _open_postgres,
+    "redis": _open_redis,
+    "rediss": _open_redis,
     "sqlite": _open_sqlite,
 }
