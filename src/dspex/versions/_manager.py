@@ -117,7 +117,11 @@ class StateManager:
         self._versioning, self._resolver = versioning, resolver
         self._catalog, self._contents = Catalog(self._store), Contents(self._store)
         self._saver = Saver(self._store, self._catalog, self._contents, versioning=versioning, resolver=resolver)
-        _format.check(self._store)
+        try:
+            _format.check(self._store)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -82,6 +82,7 @@ class _Scrub:
     def __init__(self, store: Store, progress: Callable[[int], None]) -> None:
         self._store, self._progress = store, progress
         self._problems: list[Problem] = []
+        self._damaged: set[str] = set()
         self._users: dict[bytes, set[tuple[str, str]]] = {}
         self._versions: dict[tuple[str, int], SavedVersion] = {}
         self._modules: dict[str, ModuleRecord] = {}
@@ -121,6 +122,7 @@ class _Scrub:
         try:
             record = records.unsealed(key, value, kind)
         except DspexError as error:
+            self._damaged.add(key)
             self._problems.append(Problem(key, str(error), self._owner(key)))
             return
         if isinstance(record, SavedVersion):
@@ -154,8 +156,8 @@ class _Scrub:
         """Every number has its record, every head is there."""
         for module_id, module in self._modules.items():
             for number in range(1, module.number + 1):
-                if (module_id, number) not in self._versions:
-                    key = records.version_key(module_id, number)
+                key = records.version_key(module_id, number)
+                if (module_id, number) not in self._versions and key not in self._damaged:
                     self._problems.append(Problem(key, "the record is missing", ((module_id, str(number)),)))
             if module.newest is not None and self._versions.get((module_id, module.newest.number)) != module.newest:
                 key = records.module_key(module_id)
@@ -163,8 +165,8 @@ class _Scrub:
                     Problem(key, "its newest is another than in its own record", ((module_id, module.newest.id),))
                 )
         for module_id, number in self._versions:
-            if module_id not in self._modules:
-                key = records.module_key(module_id)
+            key = records.module_key(module_id)
+            if module_id not in self._modules and key not in self._damaged:
                 self._problems.append(Problem(key, "the record is missing", ((module_id, str(number)),)))
 
     def _check_versions(self, good: set[bytes]) -> None:

@@ -1,0 +1,47 @@
+"""Every store, as the manager's tests have them: an empty one for each test, by its URL."""
+
+import pytest
+
+LOCAL = ("memory", "sqlite", "file")
+SHARED = ("sqlite", "file", "postgresql", "redis", "etcd")
+
+
+def url_of(kind, request, tmp_path, name):
+    """The URL of an empty store; its server is started when first needed."""
+    if kind == "memory":
+        return "memory://"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/states.db"
+    if kind == "file":
+        return f"file:///{tmp_path}/states"
+    if kind == "etcd":
+        return f"etcd://{request.getfixturevalue('etcd').address}/{name}"
+    if kind == "redis":
+        address = request.getfixturevalue("durable_redis").address
+        return f"redis://:{servers_password()}@{address}/0?prefix={name}"
+    address = request.getfixturevalue("postgres").address
+    return f"postgresql://dspex:{servers_password()}@{address}/postgres?schema={name}"
+
+
+def servers_password():
+    import servers
+
+    return servers.PASSWORD
+
+
+@pytest.fixture(params=("memory", *SHARED))
+def url(request, tmp_path, name):
+    """Each store there is."""
+    return url_of(request.param, request, tmp_path, name)
+
+
+@pytest.fixture(params=SHARED)
+def shared_url(request, tmp_path, name):
+    """Each store that processes can share."""
+    return url_of(request.param, request, tmp_path, name)
+
+
+@pytest.fixture(params=("sqlite", "file"))
+def local_url(request, tmp_path, name):
+    """Each store that is files of this machine."""
+    return url_of(request.param, request, tmp_path, name)
