@@ -315,17 +315,26 @@ def test_a_prefix_of_somebody_else_is_refused(plain_redis, name, asking):
         open_store(url_of(plain_redis, name))
 
 
-def test_a_store_may_be_opened_while_it_is_made(plain_redis, name):
-    """Who opens a store in the moment of its first write takes it for what it is."""
-    for i in range(40):
-        url = url_of(plain_redis, f"{name}/{i}")
-        making = open_store(url)
-        writing = threading.Thread(target=lambda making=making: making.write(Write(put={"k": b"v"})))
-        writing.start()
-        for _ in range(5):
-            open_store(url).close()
-        writing.join()
-        making.close()
+def test_a_store_may_be_opened_while_it_is_made(plain_redis, name, opened, asking):
+    """Who opens a store in the moment of its first write takes it for what it is: here it is made again and again."""
+    store, over = opened(url_of(plain_redis, name)), threading.Event()
+    store.write(Write(put={"k": b"v"}, chunks=chunk(b"x")))
+    client = asking(plain_redis)
+    keys = client.keys(f"{{{name}}}:*")
+
+    def make():
+        while not over.is_set():
+            client.delete(*keys)
+            store.write(Write(put={"k": b"v"}, chunks=chunk(b"x")))
+
+    making = threading.Thread(target=make)
+    making.start()
+    try:
+        for _ in range(100):
+            open_store(url_of(plain_redis, name)).close()
+    finally:
+        over.set()
+        making.join()
 
 
 def test_a_newer_format_is_refused(plain_redis, name, opened, asking):
