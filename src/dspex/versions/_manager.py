@@ -93,7 +93,7 @@ class StateManager:
     manager only if it was opened by it. `versioning` says how versions are called, `resolver` what becomes of a save
     whose parent is no longer the newest: "reject" (ConflictError), "last_write_wins", "merge" (three-way, by path) or a
     function that gets the `Conflict` and returns the state to save. `retention` says what `compact` keeps, `migrations`
-    are the steps between schemas.
+    are the steps between schemas. With a `key` (32 random bytes) everything but names, sizes and times is encrypted.
 
     Every method may be called from any thread, and has an asynchronous twin with an `a` before its name.
     Raises UsageError for wrong arguments, StoreError when the store fails.
@@ -107,12 +107,15 @@ class StateManager:
         resolver: Resolver = "reject",
         retention: Retention | None = None,
         migrations: Migrations | None = None,
+        key: bytes | None = None,
     ) -> None:
         if versioning not in _ids.VERSIONINGS:
             raise UsageError(f"versioning must be one of {', '.join(map(repr, _ids.VERSIONINGS))}, not {versioning!r}")
         check_resolver(resolver)
         self._owned = isinstance(store, str)
         self._store = open_store(store) if isinstance(store, str) else store
+        if key is not None:
+            self._store = self._sealed(key)
         self._migrations, self._retention = migrations or Migrations(), retention or Retention()
         self._versioning, self._resolver = versioning, resolver
         self._catalog, self._contents = Catalog(self._store), Contents(self._store)
@@ -128,6 +131,26 @@ class StateManager:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _sealed(self, key: bytes) -> Store:
+        from dspex.stores._encrypted import EncryptedStore
+
+        try:
+            return EncryptedStore(self._store, key)
+        except BaseException:
+            self.close()
+            raise
+
+    def rotate_key(self, old: bytes, new: bytes) -> None:
+        """Have an encrypted store open with another key from now on, at once and whatever its size.
+
+        Managers that are open go on. Raises UsageError for a store without a key, StoreError for a wrong old one.
+        """
+        from dspex.stores._encrypted import EncryptedStore
+
+        if not isinstance(self._store, EncryptedStore):
+            raise UsageError(f"{self._store!r} was opened without a key, so it has none to change")
+        self._store.rotate(old, new)
 
     def close(self) -> None:
         """Close the store, where the manager opened it."""
