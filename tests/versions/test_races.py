@@ -1,0 +1,150 @@
+"""What happens when another is faster: every race is made by hand, at the very place where it hurts."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from dspex.errors import ConflictError, NotFoundError
+from dspex.stores import open_store
+from dspex.versions import Migrations, StateManager
+
+BIG = {"text": "much text " * 5000}
+
+
+class Meddled:
+    """A store in which something is done just before one of its methods is called for the nth time from now."""
+
+    def __init__(self, store):
+        self._store = store
+        self._plans = {}
+
+    def before(self, method, act, *, nth=1):
+        self._plans[method] = [nth, act]
+
+    def __repr__(self):
+        return repr(self._store)
+
+    def __getattr__(self, name):
+        value = getattr(self._store, name)
+        if name not in self._plans:
+            return value
+
+        def called(*args, **kwargs):
+            plan = self._plans.get(name)
+            if plan is not None:
+                plan[0] -= 1
+                if plan[0] == 0:
+                    del self._plans[name]
+                    plan[1]()
+            return value(*args, **kwargs)
+
+        return called
+
+
+@pytest.fixture
+def store(url):
+    opened = open_store(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def meddled(store):
+    return Meddled(store)
+
+
+def test_a_branch_begun_since_the_last_save_is_found(store):
+    """What a manager remembers of its own last save does not hide a branch that was begun after it."""
+    states = StateManager(store)
+    first = states.save_state("m", {"i": 1})
+    states.branch("m", "side", first)
+    second = states.save_state("m", {"i": 2}, parent=first, branch="side")
+    assert (second.parents, second.branch) == (("1",), "side")
+    with pytest.raises(ConflictError):
+        states.save_state("m", {"i": 3}, parent=first, branch="side")
+
+
+def test_two_migrations_make_one_child(store, meddled):
+    """A migration that another finished just before this one saved gives the other's version."""
+    migrations = Migrations()
+    migrations.step("1", "2")(lambda state: {**state, "new": True})
+    one, other = StateManager(meddled, migrations=migrations), StateManager(store, migrations=migrations)
+    one.save_state("m", {"i": 1})
+    for reads in range(1, 12):
+        one.save_state("m", {"i": reads})
+        made = []
+        meddled.before("read", lambda made=made: made.append(other.migrate_state("m", "2")), nth=reads)
+        mine = one.migrate_state("m", "2")
+        assert [mine.id] == [version.id for version in made] or not made
+        parents = [version.parents for version in one.list_versions("m").versions if version.schema == "2"]
+        assert len(parents) == len(set(parents))
+        meddled.before("read", lambda: None)
+
+
+def test_a_snapshot_holds_no_version_that_was_deleted_meanwhile(store, meddled):
+    """A newest version that was replaced and deleted while a snapshot was made is not in it."""
+    states, other = StateManager(meddled), StateManager(store)
+    states.save_state("m", {"i": 1})
+
+    def replace():
+        other.save_state("m", {"i": 2})
+        other.delete("m", "1")
+
+    meddled.before("read", replace, nth=3)
+    snapshot = states.create_snapshot("s", ["m"])
+    assert snapshot.members == {"m": "2"}
+    assert states.load_state("m", snapshot.members["m"]) == {"i": 2}
+
+
+def test_a_version_restored_after_a_sync_keeps_moments_in_order(store):
+    """A version made elsewhere and restored here is new from then on, not from when it came."""
+    elsewhere = StateManager("memory://")
+    elsewhere.save_state("m", {"i": 1})
+    states = StateManager(store)
+    elsewhere.sync(states)
+    states.create_snapshot("s", ["m"])
+    for i in range(2, 9):
+        states.save_state("m", {"i": i})
+    middle = datetime.now(UTC)
+    states.restore_snapshot("s")
+    states.save_state("m", {"i": 10})
+    assert states.load_state("m", middle) == {"i": 8}
+    assert states.load_state("m", datetime.now(UTC)) == {"i": 10}
+
+
+def test_versions_made_elsewhere_end_no_list(store):
+    """A list since a moment goes on beyond a version that was made long before and came late."""
+    elsewhere, states = StateManager("memory://", resolver="merge"), StateManager(store, resolver="merge")
+    elsewhere.save_state("m", {"a": 1})
+    before = datetime.now(UTC)
+    states.save_state("m", {"b": 1})
+    states.save_state("m", {"b": 2})
+    elsewhere.sync(states)
+    found = [version.metadata.get("x", version.id) for version in states.list_versions("m", since=before).versions]
+    assert {"1", "2"} <= set(found)
+
+
+def test_a_list_goes_on_after_a_deleted_version(store):
+    """The last version of a page may be deleted before the next page is asked for."""
+    states = StateManager(store)
+    for i in range(6):
+        states.save_state("m", {"i": i})
+    page = states.list_versions("m", limit=2)
+    states.delete("m", page.next)
+    assert [version.id for version in states.list_versions("m", limit=2, after=page.next).versions] == ["4", "3"]
+    with pytest.raises(NotFoundError):
+        states.list_versions("m", after="77")
+
+
+def test_a_merge_takes_back_nothing(store):
+    """What one side set back on purpose stays set back, whatever older parent its head has as well."""
+    states = StateManager(store, resolver="merge")
+    old = states.save_state("m", {"x": 1, "y": 1, "z": 1})
+    states.save_state("m", {"x": 2, "y": 1, "z": 1})
+    states.branch("m", "side")
+    states.save_state("m", {"x": 2, "y": 2, "z": 1})
+    states.save_state("m", {"x": 1, "y": 1, "z": 2}, parent=old)  # merged: parents 3 and 1
+    states.save_state("m", {"x": 1, "y": 2, "z": 2})  # x goes back to 1
+    states.save_state("m", {"x": 2, "y": 1, "z": 1, "w": 1}, branch="side")
+    states.merge("m", "side")
+    assert states.load_state("m") == {"x": 1, "y": 2, "z": 2, "w": 1}
