@@ -6,7 +6,7 @@ import pytest
 
 from dspex.errors import ConflictError, NotFoundError
 from dspex.stores import open_store
-from dspex.versions import Migrations, StateManager
+from dspex.versions import Migrations, Retention, StateManager
 
 BIG = {"text": "much text " * 5000}
 
@@ -148,3 +148,131 @@ def test_a_merge_takes_back_nothing(store):
     states.save_state("m", {"x": 2, "y": 1, "z": 1, "w": 1}, branch="side")
     states.merge("m", "side")
     assert states.load_state("m") == {"x": 1, "y": 2, "z": 2, "w": 1}
+
+
+def test_chunks_swept_while_a_sync_brings_a_version_are_sent_all_the_same(store, meddled):
+    """A sync does not rely on chunks that it saw before others removed them."""
+    elsewhere = StateManager("memory://")
+    elsewhere.save_state("m", BIG)
+    states = StateManager(store)
+    for act in (lambda: None, states.compact):
+        for nth in range(1, 6):
+            name = f"m{nth}{act is not states.compact}"
+            states.save_state("spare", BIG)
+            states.delete("spare")  # its chunks are there until somebody compacts
+            elsewhere.save_state(name, BIG)
+            meddled.before("read", act, nth=nth)
+            elsewhere.sync(meddled, pattern=name)
+            meddled.before("read", lambda: None)
+            assert states.load_state(name) == BIG
+            assert states.verify().ok
+            states.delete(name)
+
+
+def test_two_syncs_at_once_bring_each_version_once(store, meddled):
+    """A version that another sync brought meanwhile is not brought again."""
+    elsewhere = StateManager("memory://")
+    for i in range(3):
+        elsewhere.save_state("m", {"i": i})
+    meddled.before("write", lambda: elsewhere.sync(store), nth=2)
+    elsewhere.sync(meddled)
+    versions = StateManager(store).list_versions("m").versions
+    assert [version.id for version in versions] == ["3", "2", "1"]
+    assert StateManager(store).head("m").id == "3"
+
+
+def test_a_save_and_a_tag_during_a_sync_do_not_break_it(store, meddled):
+    """What is saved and tagged in the source while it is read comes with the next sync."""
+    states, other = StateManager(store), StateManager("memory://")
+    states.save_state("m", {"i": 1}, tags=["a"])
+    source = StateManager(meddled)
+    meddled.before("scan", lambda: states.save_state("m", {"i": 2}, tags=["b"]), nth=3)
+    source.sync(other)
+    states.save_state("m", {"i": 3}, tags=["c"])
+    source.sync(other)
+    assert other.load_state("m") == {"i": 3}
+    assert [other.version("m", tag).id for tag in "abc"] == ["1", "2", "3"]
+
+
+def test_a_refused_sync_changes_no_moment(store):
+    """Versions that were brought but refused as heads were never the newest here."""
+    states, other = StateManager(store), StateManager("memory://")
+    states.save_state("m", {"i": 0})
+    states.sync(other)
+    states.save_state("m", {"i": 1})
+    other.save_state("m", {"i": 2})
+    with pytest.raises(ConflictError):
+        other.sync(states)
+    assert states.load_state("m", datetime.now(UTC)) == {"i": 1}
+    assert [version.branch for version in states.list_versions("m").versions] == [None, "main", "main"]
+    assert states.restore(at=datetime.now(UTC)) == []
+
+
+def test_an_emptied_main_elsewhere_empties_no_moment_here(store):
+    """The mark of an emptied main comes along, and main here stays what it is, at every moment."""
+    states, other = StateManager(store), StateManager("memory://")
+    other.save_state("m", {"i": 0})
+    other.sync(states)
+    other.delete("m")
+    other.sync(states)
+    assert states.load_state("m") == states.load_state("m", datetime.now(UTC)) == {"i": 0}
+    assert states.verify().ok
+
+
+def test_what_was_deleted_is_not_brought_to_life_by_a_sync(store):
+    """A module deleted here gets no head among its stones, a deleted version no tag; later saves come."""
+    states, other = StateManager(store), StateManager("memory://")
+    for i in range(3):
+        other.save_state("m", {"i": i})
+    other.sync(states)
+    states.delete("m")
+    other.tag("m", "old", "1")
+    other.sync(states)
+    assert states.head("m") is None
+    with pytest.raises(NotFoundError):
+        states.version("m", "old")
+    assert states.verify().ok
+    other.save_state("m", {"i": 3})
+    other.sync(states)
+    assert states.load_state("m") == {"i": 3}
+    states.sync(other)
+    assert other.head("m").uid == states.head("m").uid
+
+
+def test_the_same_save_on_two_machines_is_one_version(store):
+    """Called by its content, a save is the same version wherever it was made: nothing went apart."""
+    states, other = (StateManager(where, versioning="content") for where in (store, "memory://"))
+    one, two = (manager.save_state("m", BIG) for manager in (states, other))
+    assert (one.id, one.uid) == (two.id, two.uid)
+    states.save_state("m", {"i": 1})
+    assert states.sync(other, "both").versions == 1
+    assert other.head("m").id == states.head("m").id
+
+
+def test_a_deleted_version_is_not_called_damaged(store, meddled):
+    """Who loads while another deletes and compacts gets the newest, or is told that it was deleted; never of damage."""
+    states, other = StateManager(meddled), StateManager(store, retention=Retention(keep_last=1))
+    states.save_state("m", BIG)
+
+    def replace():
+        other.save_state("m", {"i": 2})
+        other.compact()
+
+    meddled.before("read_chunks", replace)
+    assert states.load_state("m") == {"i": 2}
+    version = states.save_state("m", BIG)
+    meddled.before("read_chunks", replace)
+    with pytest.raises(NotFoundError, match="was deleted"):
+        states.load_state("m", version)
+
+
+def test_a_branch_begun_while_its_module_is_deleted_keeps_its_version(store, meddled):
+    """A version that a branch holds since the heads were taken away is not deleted under it."""
+    states, other = StateManager(meddled), StateManager(store)
+    first = states.save_state("m", {"i": 1})
+    states.save_state("m", {"i": 2})
+    meddled.before("write", lambda: other.branch("m", "rescued", first), nth=2)
+    states.delete("m")
+    assert other.load_state("m", other.head("m", "rescued")) == {"i": 1}
+    assert other.verify().ok
+    assert other.save_state("m", {"i": 3}, branch="rescued").parents == ("1",)

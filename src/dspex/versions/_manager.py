@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from dspex import telemetry
-from dspex.errors import ConflictError, NotFoundError, UsageError
+from dspex.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from dspex.state import as_stateful, to_plain
 from dspex.stores import Store, open_store
 from dspex.stores._memory import MemoryStore
@@ -216,7 +216,18 @@ class StateManager:
             found = self._catalog.find(module_id, at)
             if schema is not None and found.saved.schema != schema:
                 return self.load_state(module_id, self.migrate_state(module_id, schema, at=at))
-            return self._contents.load(module_id, found.saved)
+            return self._loaded(module_id, at, found)
+
+    def _loaded(self, module_id: str, at: At, found: Found) -> Any:
+        """The state of what was found for `at`. It may be deleted, and its chunks dropped, while it is read: that is no damage."""
+        while True:
+            try:
+                return self._contents.load(module_id, found.saved)
+            except IntegrityError:
+                now = self._catalog.number(module_id, found.saved.number)
+                if now is None or not now.saved.deleted:
+                    raise
+                found = self._catalog.find(module_id, at)
 
     def load_into(self, module_id: str, stateful: Any, at: At = LATEST, *, schema: str | None = None) -> Version:
         """Load a version into a module, a dataclass or a dict, all or not at all; the version that was loaded.

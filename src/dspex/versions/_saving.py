@@ -188,10 +188,11 @@ class Saver:
 
     def _next(self, draft: Draft, record: ModuleRecord, parents: tuple[str, ...], taken: set[str]) -> SavedVersion:
         number, now = record.number + 1, max(time.time_ns() // 1000, record.time + 1)
+        id = self._id(draft, number, now, parents, taken)
         return SavedVersion(
             number=number,
-            id=self._id(draft, number, now, parents, taken),
-            uid=secrets.token_hex(8),
+            id=id,
+            uid=_ids.uid_of_content(id) if self._versioning == "content" else secrets.token_hex(8),
             parents=parents,
             branch=draft.branch,
             schema=draft.schema or "1",
@@ -253,8 +254,8 @@ class Saver:
         key = records.migrated_key(module_id, parent.number, saved.schema)
         entry = self._store.read([key]).get(key)
         if entry is not None:
-            made = self._catalog.number(module_id, records.unsealed(key, entry.value, NumberRecord).number)
-            if made is not None and not made.saved.deleted:
+            child = self._catalog.number(module_id, records.unsealed(key, entry.value, NumberRecord).number)
+            if child is not None and not child.saved.deleted:
                 raise MovedError([key])
         expect = {**made.expect, key: entry.revision if entry else ABSENT}
         return msgspec.structs.replace(
