@@ -42,6 +42,12 @@ def shared_url(request, tmp_path, name):
 
 
 @pytest.fixture(params=("sqlite", "file"))
+def durable_url(request, tmp_path, name):
+    """The same, by the name that tests of processes have for it."""
+    return url_of(request.param, request, tmp_path, name)
+
+
+@pytest.fixture(params=("sqlite", "file"))
 def local_url(request, tmp_path, name):
     """Each store that is files of this machine."""
     return url_of(request.param, request, tmp_path, name)

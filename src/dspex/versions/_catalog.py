@@ -98,7 +98,7 @@ class Catalog:
 
     def of_id(self, module_id: str, id: str) -> Found | None:
         """The version of an id, a deleted one too."""
-        if id.isdigit():
+        if id.isascii() and id.isdigit():
             found = self.number(module_id, int(id)) if len(id) <= 12 else None
             return found if found and found.saved.id == id else None
         key = records.id_key(module_id, id)

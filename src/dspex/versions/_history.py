@@ -35,6 +35,10 @@ class History:
                     pending += self.parents.get(one, ())
 
     def common(self, one: str, other: str) -> str | None:
-        """The nearest version from which both came: the base of a merge. None when there is none."""
-        theirs = set(self.ancestors(other))
-        return next((id for id in self.ancestors(one) if id in theirs), None)
+        """The newest version from which both came: the base of a merge. None when there is none.
+
+        The newest, not the nearest: a save that was merged has its old parent beside its new one, and from that old one all
+        that came between would count as changed by both.
+        """
+        both = set(self.ancestors(one)) & set(self.ancestors(other))
+        return next((id for id in self.parents if id in both), None)

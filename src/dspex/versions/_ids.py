@@ -22,7 +22,7 @@ VERSIONINGS = ("incremental", "timestamp", "semantic", "content")
 BUMPS = ("major", "minor", "patch")
 _SEMANTIC = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _ID = re.compile(
-    r"\d+(@\w+)?|\d+\.\d+\.\d+(@\w+)?|\d{4}-\d\d-\d\dT[\d:.]+Z(@\w+)?|sha256:[0-9a-f]{64}|latest", re.ASCII
+    r"\d+(@\w+)?|\d+\.\d+\.\d+(@\w+)?|\d{4}-\d\d-\d\dT[\d:.]+Z(@\w+)?|sha256:[0-9a-f]{64}(@\w+)?|latest", re.ASCII
 )
 
 
@@ -59,6 +59,11 @@ def raised(parent: str | None, bump: Bump) -> str:
     if bump == "major":
         return f"{major + 1}.0.0"
     return f"{major}.{minor + 1}.0" if bump == "minor" else f"{major}.{minor}.{patch + 1}"
+
+
+def uid_of_content(name: str) -> str:
+    """The uid of a version that is called by its content: the same save is the same version wherever it was made."""
+    return name.removeprefix("sha256:")[:16]
 
 
 def content_name(module_id: str, parents: tuple[str, ...], schema: str, content: str, metadata: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from dspex import telemetry
-from dspex.errors import ConflictError, NotFoundError, UsageError
+from dspex.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from dspex.state import as_stateful, to_plain
 from dspex.stores import Store, open_store
 from dspex.stores._memory import MemoryStore
@@ -243,7 +243,18 @@ class StateManager:
             found = self._catalog.find(module_id, at)
             if schema is not None and found.saved.schema != schema:
                 return self.load_state(module_id, self.migrate_state(module_id, schema, at=at))
-            return self._contents.load(module_id, found.saved)
+            return self._loaded(module_id, at, found)
+
+    def _loaded(self, module_id: str, at: At, found: Found) -> Any:
+        """The state of what was found for `at`. It may be deleted, and its chunks dropped, while it is read: that is no damage."""
+        while True:
+            try:
+                return self._contents.load(module_id, found.saved)
+            except IntegrityError:
+                now = self._catalog.number(module_id, found.saved.number)
+                if now is None or not now.saved.deleted:
+                    raise
+                found = self._catalog.find(module_id, at)
 
     def load_into(self, module_id: str, stateful: Any, at: At = LATEST, *, schema: str | None = None) -> Version:
         """Load a version into a module, a dataclass or a dict, all or not at all; the version that was loaded.
@@ -293,18 +304,23 @@ class StateManager:
             raise UsageError(f"limit must be at least 1, not {limit}")
         wanted = Wanted(_time(since), _time(until), tag, branch, metadata or {})
         revision = self._store.revision()
-        before = self._catalog.find(module_id, after).saved.number if after else None
+        before = self._number(module_id, after) if after else None
         tags = self._catalog.tags(module_id)
         taken: list[Version] = []
         for found in self._catalog.versions(module_id, before=before):
-            if wanted.since is not None and found.saved.time < wanted.since:
-                break
+            if wanted.since is not None and found.saved.since < wanted.since:
+                break  # this, not its own time, grows with numbers: versions made elsewhere come later
             version = as_version(module_id, found, tags.get(found.saved.number, ()))
             if wanted.takes(version, found.saved.time):
                 if len(taken) == limit:
                     return Page(tuple(taken), taken[-1].id, revision)
                 taken.append(version)
         return Page(tuple(taken), None, revision)
+
+    def _number(self, module_id: str, id: str) -> int:
+        """The number of an id: also of one that was deleted, after which a list goes on all the same."""
+        found = self._catalog.of_id(module_id, id)
+        return (found or self._catalog.find(module_id, id)).saved.number
 
     def history(self, module_id: str) -> History:
         """The whole graph of a module's versions. Raises NotFoundError for an unknown module."""
@@ -376,6 +392,8 @@ class StateManager:
 
         Raises NotFoundError when one of them was never saved, ConflictError when there is a snapshot of that name.
         """
+        if isinstance(module_ids, str):
+            raise UsageError(f"module_ids must be a list of module ids, not the text {module_ids!r:.100}")
         return _snapshots.create(self._store, self._catalog, name, list(module_ids))
 
     def snapshots(self) -> list[Snapshot]:

@@ -135,10 +135,12 @@ class Saver:
         seen = self._seen.get(draft.module_id)
         if seen is None or draft.parent in (Parent.NEW, Parent.APART):
             return None
-        if isinstance(draft.parent, Version):
-            newest = seen.line.record.newest
-            return seen if newest is not None and newest.uid == draft.parent.uid else None
-        return seen if draft.branch in (None, MAIN) else None
+        # Of main only: another branch may have been begun or moved on since, which only a read tells.
+        if not isinstance(draft.parent, Version):
+            return seen if draft.branch in (None, MAIN) else None
+        newest = seen.line.record.newest
+        same = newest is not None and newest.uid == draft.parent.uid
+        return seen if same and (draft.branch or draft.parent.branch) == MAIN else None
 
     def _made(self, draft: Draft, lost: SavedVersion) -> Version | None:
         """The version whose answer was lost, if it was made after all."""
@@ -185,10 +187,11 @@ class Saver:
     ) -> SavedVersion:
         number, now = record.number + 1, max(time.time_ns() // 1000, record.time + 1)
         schema = draft.schema or (head.saved.schema if head else "1")
+        id = self._id(draft, number, now, schema=schema, parents=parents, taken=taken)
         return SavedVersion(
             number=number,
-            id=self._id(draft, number, now, schema=schema, parents=parents, taken=taken),
-            uid=secrets.token_hex(8),
+            id=id,
+            uid=_ids.uid_of_content(id) if self._versioning == "content" else secrets.token_hex(8),
             parents=parents,
             branch=draft.branch,
             schema=schema,
@@ -237,9 +240,16 @@ class Saver:
         return as_version(draft.module_id, Found(saved, revision), draft.tags)
 
     def _with_parent(self, made: Write, module_id: str, saved: SavedVersion, parent: SavedVersion) -> Write:
-        """The write that also notes which version a migration was made of, so that it is made once."""
+        """The write that also notes which version a migration was made of, so that it is made once.
+
+        Raises MovedError when another made it since its caller looked: that one is to be found then.
+        """
         key = records.migrated_key(module_id, parent.number, saved.schema)
         entry = self._store.read([key]).get(key)
+        if entry is not None:
+            child = self._catalog.number(module_id, records.unsealed(key, entry.value, NumberRecord).number)
+            if child is not None and not child.saved.deleted:
+                raise MovedError([key])
         expect = {**made.expect, key: entry.revision if entry else ABSENT}
         return msgspec.structs.replace(
             made, expect=expect, put={**made.put, key: records.sealed(key, NumberRecord(saved.number))}

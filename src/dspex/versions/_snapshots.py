@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dspex.errors import ConflictError, NotFoundError, UnsupportedError, UsageError
+from dspex.errors import ConflictError, MovedError, NotFoundError, UnsupportedError, UsageError
 from dspex.stores import ABSENT, Write
 from dspex.versions import _records as records
 from dspex.versions._catalog import Found, as_version
@@ -51,8 +51,7 @@ def create(store: Store, catalog: Catalog, name: str, module_ids: list[str]) -> 
             raise ConflictError(f"there is a snapshot {name!r}; name this one otherwise, or delete that")
         lines = catalog.lines(module_ids)
         members = {module_id: _newest(store, module_id, line) for module_id, line in lines.items()}
-        versions = {records.version_key(module_id, saved.number) for module_id, saved in members.items()}
-        expect = {version: entry.revision for version, entry in store.read(versions).items()}
+        expect = _present(store, members)
         now = time.time_ns() // 1000
         record = SnapshotRecord(now, {module_id: (saved.number, saved.id) for module_id, saved in members.items()})
         put = {
@@ -69,6 +68,18 @@ def _newest(store: Store, module_id: str, line: Line) -> SavedVersion:
     if line.record.newest is None:
         raise NotFoundError(f"{module_id!r} has no newest version in {store!r}; a snapshot needs one of each module")
     return line.record.newest
+
+
+def _present(store: Store, members: Mapping[str, SavedVersion]) -> dict[str, int]:
+    """The revisions of versions' records. Raises MovedError, to begin again, when one was deleted meanwhile."""
+    keys = [records.version_key(module_id, saved.number) for module_id, saved in members.items()]
+    entries = store.read(keys)
+    gone = [
+        key for key in keys if key not in entries or records.unsealed(key, entries[key].value, SavedVersion).deleted
+    ]
+    if gone:
+        raise MovedError(gone)
+    return {key: entry.revision for key, entry in entries.items()}
 
 
 def stored(store: Store) -> dict[str, SnapshotRecord]:
@@ -190,6 +201,7 @@ def _copied(old: SavedVersion, record: ModuleRecord, now: int, cause: str) -> Sa
         parents=(record.newest.id,) if record.newest else (),
         branch=MAIN,
         time=now,
+        arrived=0,
         metadata={"restored_from": old.id, "restored_by": cause},
     )
 

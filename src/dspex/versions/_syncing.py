@@ -9,22 +9,24 @@ for a save.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from dspex.errors import ConflictError, NotFoundError
 from dspex.stores import Write
 from dspex.versions import _contents, _marking
 from dspex.versions import _records as records
-from dspex.versions._catalog import Found, as_version
+from dspex.versions._catalog import Found, Line, as_version
 from dspex.versions._events import Event, note
 from dspex.versions._retrying import retrying
 from dspex.versions._saving import Draft, additions, send_ahead
 from dspex.versions._version import MAIN, Parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from dspex.versions._catalog import Catalog
     from dspex.versions._contents import Contents
@@ -65,37 +67,78 @@ class _Module:
 
     def __init__(self, source: Side, target: Side, module_id: str) -> None:
         self._source, self._target, self._module_id = source, target, module_id
-        self._ids = {found.saved.uid: found.saved.id for found in target.catalog.everything(module_id)}
+        self._read = 0  # the newest number of the target that is in the next two
+        self._here: dict[str, SavedVersion] = {}  # the target's versions by uid
+        self._by_id: dict[str, SavedVersion] = {}
 
     def bring(self) -> Synced:
         heads = self._source.catalog.line(self._module_id).record.heads
         everything = [found.saved for found in self._source.catalog.everything(self._module_id)]
-        missing = [saved for saved in everything if saved.uid not in self._ids]
-        names = {saved.id: saved.uid for saved in everything}
+        self._look()
+        missing = [saved for saved in everything if saved.uid not in self._here]
+        by_id = {saved.id: saved for saved in everything}
+        lines = self._lines({saved.number: saved for saved in everything}, by_id, heads) if missing else {}
         for saved in reversed(missing):
-            parents = tuple(self._ids.get(names.get(parent, ""), parent) for parent in saved.parents)
-            self._ids[saved.uid] = self._copy(saved, parents)
+            parents = tuple(self._id_here(by_id, parent) for parent in saved.parents)
+            branch = saved.branch if saved.branch is None or saved.uid in lines.get(saved.branch, ()) else None
+            self._copy(saved, parents, branch)
         synced = Synced(versions=len(missing))
         for branch, number in heads.items():
-            head = self._source.catalog.number(self._module_id, number)
+            head = next((saved for saved in everything if saved.number == number), None)
             if head is not None:
-                synced += self._advance(branch, head.saved.uid)
+                synced += self._advance(branch, head.uid)
         self._bring_tags()
         return synced
 
-    def _copy(self, saved: SavedVersion, parents: tuple[str, ...]) -> str:
-        """Write one version into the target, on no branch yet; its id there."""
-        catalog, store = self._target.catalog, self._target.catalog.store
-        chunks = {} if saved.deleted else self._chunks(saved)
+    def _look(self) -> None:
+        """Take in what the target has by now."""
+        for found in self._target.catalog.everything(self._module_id):
+            if found.saved.number <= self._read:
+                break
+            self._here[found.saved.uid] = self._by_id[found.saved.id] = found.saved
+        self._read = max((saved.number for saved in self._here.values()), default=0)
 
-        def attempt() -> str:
+    def _lines(
+        self, numbered: Mapping[int, SavedVersion], by_id: Mapping[str, SavedVersion], heads: Mapping[str, int]
+    ) -> dict[str, set[str]]:
+        """The uids that will be on each branch of the target: of those branches that move on to the source's head.
+
+        Where both sides went on, what comes is a parent of the merge, and was never the newest here: moments must not find it.
+        """
+        record = self._target.catalog.line(self._module_id).record
+        lines: dict[str, set[str]] = {}
+        for branch, number in heads.items():
+            if number in numbered:
+                uids = set(_ancestors(numbered[number], by_id))
+                here = self._target.catalog.head(self._module_id, branch, line=Line(record, 0))
+                if here is None or here.saved.uid in uids:
+                    lines[branch] = uids
+        return lines
+
+    def _id_here(self, by_id: Mapping[str, SavedVersion], id: str) -> str:
+        """What a version of the source is called in the target."""
+        saved = by_id.get(id)
+        here = self._here.get(saved.uid) if saved else None
+        return here.id if here else id
+
+    def _copy(self, saved: SavedVersion, parents: tuple[str, ...], branch: str | None) -> None:
+        """Write one version into the target, on no branch yet."""
+        catalog, store = self._target.catalog, self._target.catalog.store
+
+        def attempt() -> None:
             standing = self._target.saver.standing(self._module_id)
+            if standing.line.record.number > self._read:
+                self._look()
+            if saved.uid in self._here:
+                return  # another sync brought it meanwhile
+            # What the target lacks is asked for after the sweep record was read: a sweep since then makes the write fail.
+            chunks = {} if saved.deleted else self._chunks(saved)
             number = standing.line.record.number + 1
             id = saved.id
             if (id.isdigit() and id != str(number)) or catalog.of_id(self._module_id, id) is not None:
                 id = f"{saved.id.partition('@')[0]}@{saved.uid[:8]}"
             arrived = max(_marking.now(), standing.line.record.time + 1)
-            copy = msgspec.structs.replace(saved, number=number, id=id, parents=parents, arrived=arrived)
+            copy = msgspec.structs.replace(saved, number=number, id=id, parents=parents, arrived=arrived, branch=branch)
             record = msgspec.structs.replace(copy, branch=None)
             write, after = additions(self._module_id, record, standing.line)
             key, module = records.version_key(self._module_id, number), records.module_key(self._module_id)
@@ -107,9 +150,10 @@ class _Module:
             expect = {**write.expect, records.SWEEP_KEY: standing.sweep}
             left = send_ahead(store, chunks, expect={records.SWEEP_KEY: standing.sweep})
             store.write(msgspec.structs.replace(write, put=put, expect=expect, chunks=left))
-            return id
+            self._here[copy.uid] = self._by_id[copy.id] = copy
+            self._read = number
 
-        return retrying(attempt)
+        retrying(attempt)
 
     def _chunks(self, saved: SavedVersion) -> dict[bytes, bytes]:
         """The chunks of a version that the target lacks, checked as they leave the source."""
@@ -118,17 +162,19 @@ class _Module:
         return self._source.contents.chunks(self._module_id, saved, lacking)
 
     def _advance(self, branch: str, uid: str) -> Synced:
-        """Move a branch of the target on to a version that it has."""
-        theirs = self._target.catalog.of_id(self._module_id, self._ids[uid])
-        assert theirs is not None
+        """Move a branch of the target on to a version that it has; not to one that was deleted there."""
         name = (self._module_id, branch)
 
         def attempt() -> Synced:
             line = self._target.catalog.line(self._module_id)
             head = self._target.catalog.head(self._module_id, branch, line=line)
-            if head is not None and self._is_ancestor(theirs.saved, head.saved):
+            key = records.version_key(self._module_id, self._here[uid].number)
+            theirs = self._target.catalog.number(self._module_id, self._here[uid].number)
+            if line.record.number > self._read:
+                self._look()
+            if theirs is None or theirs.saved.deleted or (head and theirs.saved.uid in self._ancestors(head.saved)):
                 return Synced()
-            if head is not None and not self._is_ancestor(head.saved, theirs.saved):
+            if head is not None and head.saved.uid not in self._ancestors(theirs.saved):
                 self._merge(branch, head, theirs)
                 return Synced(merged=(name,))
             record = line.record
@@ -136,9 +182,10 @@ class _Module:
             after = msgspec.structs.replace(
                 record, heads=heads, newest=theirs.saved if branch == MAIN else record.newest
             )
-            key = records.module_key(self._module_id)
+            module = records.module_key(self._module_id)
             event = Event("save", self._module_id, theirs.saved.id, branch, theirs.saved.time)
-            write = Write(expect={key: line.revision}, put={key: records.sealed(key, after)}, note=note([event]))
+            expect = {module: line.revision, key: theirs.revision}
+            write = Write(expect=expect, put={module: records.sealed(module, after)}, note=note([event]))
             self._target.catalog.store.write(write)
             return Synced(moved=(name,))
 
@@ -161,34 +208,39 @@ class _Module:
         self._target.saver.save(draft)
 
     def _ancestors(self, saved: SavedVersion) -> dict[str, SavedVersion]:
-        """The versions from which one came, itself first, by uid, as far as the target has them."""
-        found: dict[str, SavedVersion] = {}
-        pending = [saved]
-        while pending:
-            one = pending.pop(0)
-            if one.uid not in found:
-                found[one.uid] = one
-                parents = (self._target.catalog.of_id(self._module_id, parent) for parent in one.parents)
-                pending += [parent.saved for parent in parents if parent is not None]
-        return found
-
-    def _is_ancestor(self, old: SavedVersion, new: SavedVersion) -> bool:
-        return old.uid in self._ancestors(new)
+        return _ancestors(saved, self._by_id)
 
     def _common(self, one: SavedVersion, other: SavedVersion) -> SavedVersion | None:
+        """The newest version from which both came (see `History.common`); None also where that was deleted."""
         theirs = self._ancestors(other)
-        return next((saved for uid, saved in self._ancestors(one).items() if uid in theirs and not saved.deleted), None)
+        both = [saved for uid, saved in self._ancestors(one).items() if uid in theirs]
+        base = max(both, key=lambda saved: saved.number, default=None)
+        found = self._target.catalog.number(self._module_id, base.number) if base else None
+        return None if found is None or found.saved.deleted else found.saved
 
     def _bring_tags(self) -> None:
-        """Tags that the target has not; one that it has stays where it is."""
+        """Tags that the target has not; one that it has stays where it is, and what was deleted there gets none."""
         catalog = self._target.catalog
         there = {name for tags in catalog.tags(self._module_id).values() for name in tags}
-        uids = {found.saved.number: found.saved.uid for found in self._source.catalog.versions(self._module_id)}
         for number, tags in self._source.catalog.tags(self._module_id).items():
-            found = catalog.of_id(self._module_id, self._ids[uids[number]])
+            source = self._source.catalog.number(self._module_id, number)
+            here = self._here.get(source.saved.uid) if source else None
             for tag in tags:
-                if tag not in there and found is not None:
-                    _marking.tag(catalog.store, self._module_id, tag, found.saved, move=False)
+                if tag not in there and here is not None:
+                    with contextlib.suppress(NotFoundError, ConflictError):  # deleted, or tagged, just now
+                        _marking.tag(catalog.store, self._module_id, tag, here, move=False)
+
+
+def _ancestors(saved: SavedVersion, by_id: Mapping[str, SavedVersion]) -> dict[str, SavedVersion]:
+    """The versions from which one came, itself too, by uid."""
+    found: dict[str, SavedVersion] = {}
+    pending = [saved]
+    while pending:
+        one = pending.pop()
+        if one.uid not in found:
+            found[one.uid] = one
+            pending += [by_id[parent] for parent in one.parents if parent in by_id]
+    return found
 
 
 def _at(record: ModuleRecord, time: int) -> ModuleRecord:
