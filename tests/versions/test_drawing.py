@@ -1,5 +1,7 @@
 """The graph of versions as lines of text."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,11 +80,11 @@ def test_every_line_leads_on(parents):
     width = max(len(row.graph) for row in made)
     table = ["", *(row.graph for row in made), ""]
     table = [line.ljust(width + 1) for line in table]
-    for upper, lower in zip(table, table[1:], strict=False):
+    for upper, lower in itertools.pairwise(table):
         for above, below in zip(upper, lower, strict=True):
             if above != "●" and below != "●":
                 assert bool(LEADS[above] & DOWN) == bool(LEADS[below] & UP)
-        for left, right in zip(lower, lower[1:], strict=False):
+        for left, right in itertools.pairwise(lower):
             if "●" not in left + right:
                 assert bool(LEADS[left] & RIGHT) == bool(LEADS[right] & LEFT)
     assert not any(LEADS.get(cell, 0) & UP for cell in table[1])

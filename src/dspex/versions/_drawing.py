@@ -129,7 +129,7 @@ def _shorten(lanes: list[str | None]) -> None:
 def _present_parents(history: History) -> dict[str, tuple[str, ...]]:
     """The versions that are there, newest first, each with the nearest that are there of those it came from."""
     above: dict[str, tuple[str, ...]] = {}
-    for id in reversed(history.parents):
+    for id in reversed(list(history.parents)):
         nearest = [
             one
             for parent in history.parents[id]

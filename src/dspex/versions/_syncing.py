@@ -9,6 +9,7 @@ for a save.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ from dspex.versions._saving import Draft, additions, send_ahead
 from dspex.versions._version import MAIN, Parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dspex.versions._catalog import Catalog
     from dspex.versions._contents import Contents
@@ -52,12 +53,23 @@ class Synced:
         return Synced(self.versions + other.versions, self.moved + other.moved, self.merged + other.merged)
 
 
-def bring(source: Side, target: Side, module_ids: Iterable[str]) -> Synced:
-    """Bring all that `source` has of some modules to `target`. Raises ConflictError as the target's resolver has it."""
+def bring(source: Side, target: Side, module_ids: Iterable[str], count: Callable[[], None]) -> Synced:
+    """Bring all that `source` has of some modules to `target`, calling `count` for each version.
+
+    Raises ConflictError as the target's resolver has it.
+    """
     total = Synced()
     for module_id in module_ids:
-        total += _Module(source, target, module_id).bring()
+        total += _Module(source, target, module_id).bring(count)
     return total
+
+
+def counter(progress: Callable[[int], None] | None) -> Callable[[], None]:
+    """What tells `progress` how often it was called."""
+    if progress is None:
+        return lambda: None
+    numbers = itertools.count(1)
+    return lambda: progress(next(numbers))
 
 
 class _Module:
@@ -67,7 +79,7 @@ class _Module:
         self._source, self._target, self._module_id = source, target, module_id
         self._ids = {found.saved.uid: found.saved.id for found in target.catalog.everything(module_id)}
 
-    def bring(self) -> Synced:
+    def bring(self, count: Callable[[], None]) -> Synced:
         heads = self._source.catalog.line(self._module_id).record.heads
         everything = [found.saved for found in self._source.catalog.everything(self._module_id)]
         missing = [saved for saved in everything if saved.uid not in self._ids]
@@ -75,6 +87,7 @@ class _Module:
         for saved in reversed(missing):
             parents = tuple(self._ids.get(names.get(parent, ""), parent) for parent in saved.parents)
             self._ids[saved.uid] = self._copy(saved, parents)
+            count()
         synced = Synced(versions=len(missing))
         for branch, number in heads.items():
             head = self._source.catalog.number(self._module_id, number)
