@@ -99,19 +99,21 @@ def _beyond(catalog: Catalog, module_id: str, retention: Retention) -> Iterator[
 def _sweep_chunks(store: Store, catalog: Catalog, contents: Contents, progress: Callable[[int], None]) -> int:
     owner = f"{socket.gethostname()}:{os.getpid()}"
     lease = _sweep.take(store, owner)
-    dropped, renewed = 0, time.monotonic()
+    read, dropped, renewed = 0, 0, time.monotonic()
     try:
         needed: set[bytes] = set()
         for module_id in catalog.modules():
             for found in catalog.versions(module_id):
                 needed |= contents.hashes(module_id, found.saved)
+                read += 1
+                progress(read)
                 if time.monotonic() - renewed > _sweep.LEASE / 3:
                     lease, renewed = _sweep.renew(store, owner, lease), time.monotonic()
         for batch in _spare(store, needed):
             lease, renewed = _sweep.renew(store, owner, lease), time.monotonic()
             store.write(Write(expect={records.SWEEP_KEY: lease}, drop=batch))
             dropped += len(batch)
-            progress(dropped)
+            progress(read + dropped)
     finally:
         _sweep.put(store, SweepRecord(), lease)
     return dropped
