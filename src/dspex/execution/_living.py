@@ -44,6 +44,7 @@ class Living:
     ) -> None:
         self._executor = executor
         self._imports = imports
+        self._restored: tuple[str, ...] = ()  # what the session that this one was restored from had imported
         self._tools = tools
         self._ends_on_timeout = ends_on_timeout
         self._seed = seed

@@ -241,15 +241,21 @@ class Session(Living):
             pickled = result.unwrap()
             if not isinstance(pickled, bytes):
                 raise SandboxLostError("the guest gave something else than its state")
-            return _dump.pack(self._executor.language.name, self._imports, pickled, self.files)
+            imports = tuple(dict.fromkeys((*self._restored, *self._imports)))
+            return _dump.pack(self._executor.language.name, imports, pickled, self.files)
 
     async def adump(self, *, without: Sequence[str] = (), timeout: float | None = None) -> bytes:
         """`dump` for event loops; takes a thread while it runs."""
         return await _in_thread(lambda: self.dump(without=without, timeout=timeout))
 
     def load(self, dump: Dump, timeout: float | None = None) -> None:
-        """Begin where a session that was dumped stood. Only for a session that has not run yet."""
-        prepared = self._executor.host_job(("load",), dump.pickled, timeout, dump.files)
+        """Begin where a session that was dumped stood. Only for a session that has not run yet.
+
+        What the dump names is imported in the guest: a zygote preloads what the caller names, not what came with some bytes.
+        """
+        self._restored = dump.imports
+        imports = (*dump.imports, *self._imports)
+        prepared = self._executor.host_job(("load",), dump.pickled, timeout, dump.files, imports)
         try:
             with self._still() as guest:
                 self._driven(lambda pool, waited: self._begin(pool, guest, prepared, waited)).unwrap()
@@ -354,6 +360,7 @@ class Session(Living):
             self._executor, self._imports, tools=self._tools, ends_on_timeout=self._ends_on_timeout, seed=self._seed
         )
         branch._pool, branch._guest, branch._tree = self._pool, guest, self._tree
+        branch._restored = self._restored
         branch._calls, branch._pending = self._calls, pending
         self._executor.register(branch)
         return branch
