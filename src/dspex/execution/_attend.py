@@ -41,6 +41,7 @@ class Talk:
         self.push = self._outbox.push
         if run.exchange.calls is not None:
             run.exchange.calls.outbox = self._outbox
+            run.exchange.calls.late = lambda: run.late
         self.push(run.message)
 
     @property
@@ -128,6 +129,8 @@ def _served(talk: Talk, calls: Calls) -> Iterator[Event]:
         while calls.settled:
             yield calls.hand_over()
         if calls.waiting:
+            if talk.run.late:  # by the calls before: its end is there to be read, or made
+                return
             call = calls.waiting.popleft()
             yield call.told
             if calls.is_apart(call):

@@ -81,6 +81,7 @@ class Calls:
         self.count = 0  # all calls, recorded or not
         self.ring: Callable[[], None] = _nothing
         self.outbox: Outbox | None = None  # the driver's
+        self.late: Callable[[], bool] = bool  # whether the run's time is over
         self._driver = 0  # the thread in which `perform` runs, and which need not be rung
         self.context = contextvars.copy_context()  # the caller's, in which its tools run
         self._tools = tools
@@ -216,7 +217,7 @@ class Calls:
             token = _nesting.WAITING.set(_nesting.within(self._executor, self._session, self))
             approve = call.tool.approve
             if approve is not None:
-                _check(call, self._finished(approve(call.told)))
+                self._check(call, self._finished(approve(call.told)))
             value = self._finished(call.tool.function(*call.args, **call.kwargs))
         except Exception as error:
             self._settle(call, error, None)
@@ -265,12 +266,20 @@ class Calls:
         approve, function = call.tool.approve, call.tool.function
         if approve is not None:
             if inspect.iscoroutinefunction(approve):
-                _check(call, await approve(call.told))
+                self._check(call, await approve(call.told))
             else:
-                _check(call, await _patiently(await asyncio.to_thread(approve, call.told)))
+                self._check(call, await _patiently(await asyncio.to_thread(approve, call.told)))
         if call.tool.is_async:
             return await function(*call.args, **call.kwargs)
         return await _patiently(await asyncio.to_thread(function, *call.args, **call.kwargs))
+
+    def _check(self, call: Call, verdict: object) -> None:
+        """Raise `Refused` unless a call was approved while there was somebody to do it for."""
+        if verdict is not True:
+            reason = verdict if isinstance(verdict, str) and verdict else "it was not approved"
+            raise Refused(f"{call.tool.name}: {reason}")
+        if self.late():
+            raise Refused(f"{call.tool.name}: the run's time was over before it was approved")
 
     # --- What comes of it ---------------------------------------------------------------------------------------------
 
@@ -340,13 +349,6 @@ def _is_awaitable(value: object) -> bool:
 
 async def _patiently(value: Any) -> Any:
     return await value if _is_awaitable(value) else value
-
-
-def _check(call: Call, verdict: object) -> None:
-    """Raise `Refused` unless a call was approved."""
-    if verdict is not True:
-        reason = verdict if isinstance(verdict, str) and verdict else "it was not approved"
-        raise Refused(f"{call.tool.name}: {reason}")
 
 
 def _told(error: BaseException) -> tuple[str, str, tuple[Any, ...] | None]:
