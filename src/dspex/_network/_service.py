@@ -19,7 +19,7 @@ from dspex._network import _dns
 from dspex._network._guest import Bounds, Conversation, Guest
 from dspex._network._log import NetworkLog
 from dspex._network._masking import new_placeholder
-from dspex._network._outward import Connector, SystemConnector
+from dspex._network._outward import Connector, SparingConnector, SystemConnector
 from dspex._network._streams import SocketStream
 from dspex._sandbox.network import NetworkRules, normal_address
 from dspex.errors import ClosedError
@@ -237,7 +237,7 @@ class GuestNetwork:
         names = sorted({host for secret in rules.secrets for host in secret.hosts})
         guest = Guest(
             rules=rules,
-            connector=self._connector,
+            connector=SparingConnector(self._connector),
             upstream=self._upstream,
             placeholders={secret.name: new_placeholder(secret.name) for secret in rules.secrets},
             authority=Authority(names) if names else None,
