@@ -324,6 +324,27 @@ def test_a_branch_waits_for_just_the_returns_that_it_has_not_got(executor):
             assert branch.resume(*answers).unwrap() == list(range(60))
 
 
+def test_a_branch_makes_the_calls_again_that_nobody_had_read(executor):
+    """Calls that lay in the channel when it was copied are no pending ones: it makes them itself, under their numbers."""
+    branches = []
+
+    async def fork():
+        branches.extend(await session.afork(1))
+
+    async def answer(n, factor=1):
+        await asyncio.sleep(0.01)
+        return n * factor
+
+    session = executor.session(tools=[answer, fork])
+    code = "import asyncio\nfound = await asyncio.gather(fork(), *(answer(n, factor=2) for n in range(40)))\nfound[1:]"
+    with session:
+        for _ in range(8):
+            assert value(session, code) == list(range(0, 80, 2))
+            with branches.pop() as branch:
+                answers = [call.arguments.get("n", 0) * 2 for call in branch.pending]
+                assert branch.resume(*answers, timeout=10).unwrap() == list(range(0, 80, 2))
+
+
 def test_a_tool_that_outlives_its_run_forks_between_two_runs(executor):
     """The run that it was called from is over: it waits for its turn like anybody else, also inside a tool of the next."""
     go, branches = threading.Event(), []

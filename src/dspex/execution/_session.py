@@ -375,8 +375,9 @@ class Session(Living):
         )
 
     def _continue(self, pool: Pool, guest: Guest, prepared: Resumption, waited: float) -> Run:
+        known = [call.number for call in self._pending]
         self._calls, self._pending = prepared.calls, ()
-        tune(guest, {"seconds": prepared.timeout})
+        tune(guest, {"seconds": prepared.timeout, "known": known})
         return self._executor.carry_on(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
 
 

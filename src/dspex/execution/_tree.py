@@ -352,7 +352,8 @@ def _chance(seed: int) -> Random:
 
 
 def tune(guest: Guest, settings: dict[str, object]) -> None:
-    """Set what a guest that waits for the host shall go on with: `seed` of its generators, `seconds` to its deadline."""
+    """Set what a guest that waits for the host shall go on with: `seed` of its generators, `seconds` to its deadline,
+    `known`, the numbers of the calls that will be answered."""
     body = marshal.dumps(settings, 2)
     guest.channel.settimeout(_PATIENCE)
     try:
