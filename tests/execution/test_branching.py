@@ -345,6 +345,26 @@ def test_a_branch_makes_the_calls_again_that_nobody_had_read(executor):
                 assert branch.resume(*answers, timeout=10).unwrap() == list(range(0, 80, 2))
 
 
+def test_a_fork_while_the_program_sends_more_than_a_socket_holds(executor):
+    """The driver is in the tool that forks: somebody else takes in the rest, or the program would never hear of the fork."""
+    branches = []
+
+    def ask():
+        branches.append(session.fork())
+        return 1
+
+    def size(text):
+        return len(text)
+
+    session = executor.session(tools=[ask, size])
+    code = "import asyncio\nawait asyncio.gather(ask(), *(size('x' * 1_000_000) for _ in range(3)))"
+    with session:
+        assert value(session, code) == [1, *[1_000_000] * 3]
+        answers = {"ask": 2, "size": 1_000_000}
+        resumed = branches[0].resume(*(answers[call.name] for call in branches[0].pending))
+        assert resumed.unwrap() == [2, *[1_000_000] * 3]
+
+
 def test_a_tool_that_outlives_its_run_forks_between_two_runs(executor):
     """The run that it was called from is over: it waits for its turn like anybody else, also inside a tool of the next."""
     go, branches = threading.Event(), []

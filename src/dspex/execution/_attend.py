@@ -42,6 +42,7 @@ class Talk:
         if run.exchange.calls is not None:
             run.exchange.calls.outbox = self._outbox
             run.exchange.calls.late = lambda: run.late
+            run.exchange.calls.listen = self.listen
         self.push(run.message)
 
     @property
@@ -61,6 +62,14 @@ class Talk:
         else:
             if message is not None:
                 self.push(message)
+
+    def listen(self, end: int) -> None:
+        """Take in what comes until the eventfd `end` is written to."""
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        poll.register(self.channel, select.POLLIN)
+        while not self.run.over and not any(descriptor == end for descriptor, _ in poll.poll()):
+            self.read()
 
     def write(self) -> None:
         """Send what is taken at once."""

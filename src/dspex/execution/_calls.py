@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import struct
 import threading
 import time
 from collections import Counter, deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dspex._sandbox import wire
@@ -29,7 +31,7 @@ from dspex.execution._tools import ToolCall, ToolReturn
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
     from dspex.execution._executor import CodeExecutor
@@ -81,6 +83,7 @@ class Calls:
         self.count = 0  # all calls, recorded or not
         self.ring: Callable[[], None] = _nothing
         self.outbox: Outbox | None = None  # the driver's
+        self.listen: Callable[[int], None] | None = None  # takes in what the guest sends, in the driver's stead
         self.late: Callable[[], bool] = bool  # whether the run's time is over
         self._driver = 0  # the thread in which `perform` runs, and which need not be rung
         self.context = contextvars.copy_context()  # the caller's, in which its tools run
@@ -109,6 +112,22 @@ class Calls:
             self._unanswered.pop(number, None)
             self.outbox.push(message)
         return event
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Have somebody listen to the guest while its driver, which is here, does not: it reads nothing before it was heard out."""
+        if self._driver != threading.get_ident() or self.listen is None:
+            yield
+            return
+        end = os.eventfd(0, os.EFD_CLOEXEC)
+        thread = threading.Thread(target=self.listen, args=(end,), name="dspex-listener")
+        thread.start()
+        try:
+            yield
+        finally:
+            os.eventfd_write(end, 1)
+            thread.join()
+            os.close(end)
 
     def interject(self, channel: socket.socket, frame: bytes, descriptors: list[int]) -> tuple[PendingCall, ...]:
         """Send a frame of somebody else's, and tell which calls had no return before it, in the order in which they came.

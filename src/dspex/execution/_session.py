@@ -342,9 +342,11 @@ class Session(Living):
 
     def _copies(self, guest: Guest, number: int, name: str) -> list[tuple[Guest, tuple[PendingCall, ...]]]:
         """Copies of this session's guest, and what each waits for. One that does its part by halves is ended, as the session is."""
-        say = self._calls.interject if self._calls is not None and self._waits_here() else self._send
         try:
-            return self._rooted(guest).copy(guest, number, name, say)
+            if self._calls is None or not self._waits_here():
+                return self._rooted(guest).copy(guest, number, name, self._send)
+            with self._calls.listening():
+                return self._rooted(guest).copy(guest, number, name, self._calls.interject)
         except SandboxLostError as error:
             self._end(str(error))
             raise
