@@ -333,7 +333,10 @@ class Guest:
         elif kind == _FORK:
             self._branch(data)
         elif kind == _TUNE:
-            _tune(marshal.loads(data))
+            settings = marshal.loads(data)
+            _tune(settings)
+            if "known" in settings and self._tools is not None:
+                self._tools.repeat(frozenset(settings["known"]))
         else:
             os._exit(71)
 
