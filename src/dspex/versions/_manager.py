@@ -25,7 +25,7 @@ from dspex.versions import (
 )
 from dspex.versions import _records as records
 from dspex.versions._async import asynchronous
-from dspex.versions._catalog import At, Catalog, Found, as_version
+from dspex.versions._catalog import At, Catalog, Found, as_version, missing
 from dspex.versions._compaction import Compacted, Retention
 from dspex.versions._contents import Contents
 from dspex.versions._history import History
@@ -302,6 +302,9 @@ class StateManager:
         if not everything:
             raise NotFoundError(f"no module {module_id!r} was ever saved in {self._store!r}")
         ids = {found.saved.number: found.saved.id for found in everything}
+        for number in heads.values():
+            if number not in ids:
+                raise missing(module_id, number)
         present = [found for found in everything if not found.saved.deleted]
         return History(
             module_id,
