@@ -91,19 +91,24 @@ class Saver:
         """Make the version. Raises ConflictError as the resolver has it, NotFoundError for a branch that is not."""
         taken: set[str] = set()
         saved: SavedVersion | None = None
-        lost: SavedVersion | None = None
+        lost: list[SavedVersion] = []
         for attempt in range(ATTEMPTS):
             try:
                 standing = self._remembered(draft) or self.standing(draft.module_id)
-                if lost is not None and (made := self._made(draft, lost)):
-                    return made
+                for one in lost:
+                    if made := self._made(draft, one):
+                        return made
                 draft = self._placed(draft, standing.line)
                 saved = self._next(draft, standing.line.record, self._parents(draft, standing.line.record), taken)
                 return self._write(draft, saved, standing)
             except MovedError as error:
                 taken |= _ids_taken(draft.module_id, error.keys)
             except UnknownOutcomeError:
-                lost = saved
+                lost += [saved] if saved is not None else []
+            except StoreUnavailableError as error:
+                if not lost:
+                    raise
+                raise UnknownOutcomeError(f"{error}; an earlier attempt may have been made: look for it") from error
             self._seen.pop(draft.module_id)
             pause(attempt)
         raise StoreUnavailableError(f"{draft.module_id!r} could not be saved: others were faster {ATTEMPTS} times")
