@@ -1,16 +1,8 @@
-"""The stores that the tests of versions run against: a test that takes `url` runs once for each."""
+"""A test that takes `url` runs once for each store."""
 
 import pytest
 
-STORES = ("memory", "sqlite", "file")
-DURABLE = ("sqlite", "file")
-
-
-def url_of(kind, directory):
-    """The URL of a new store of a kind, in a directory."""
-    if kind == "memory":
-        return "memory://"
-    return {"sqlite": f"sqlite:///{directory}/states.db", "file": f"file:///{directory}/states"}[kind]
+from statestores import DURABLE, STORES, url_of
 
 
 @pytest.fixture(params=STORES)

@@ -330,3 +330,13 @@ def test_a_compaction_that_was_passed_says_so(store, meddled):
         states.compact()
     assert other.load_state("m") == BIG
     assert states.compact().chunks == 0
+
+
+def test_a_migration_whose_semantic_id_is_taken_gets_the_next(store):
+    """The major id that a migration would get may be another's already."""
+    migrations = Migrations()
+    migrations.step("1", "2")(lambda state: {**state, "new": True})
+    states = StateManager(store, versioning="semantic", migrations=migrations)
+    first = states.save_state("m", {"i": 1})
+    states.save_state("m", {"i": 2}, bump="major")
+    assert states.migrate_state("m", "2", at=first).id == "2.0.1"

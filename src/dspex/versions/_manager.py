@@ -410,20 +410,21 @@ class StateManager:
         if found.saved.schema == to_schema:
             return self._version(module_id, found)
         steps = self._migrations.path(found.saved.schema, to_schema)
-        return retrying(lambda: self._migrate(module_id, found, steps))
+        taken: set[str] = set()
+        return retrying(lambda: self._migrate(module_id, found, steps, taken))
 
     def plan_migration(self, module_id: str, to_schema: str, *, at: At = LATEST) -> tuple[Step, ...]:
         """The steps that `migrate_state` would take. Raises MigrationError when no path leads there."""
         return self._migrations.path(self._catalog.find(module_id, at).saved.schema, to_schema)
 
-    def _migrate(self, module_id: str, found: Found, steps: tuple[Step, ...]) -> Version:
+    def _migrate(self, module_id: str, found: Found, steps: tuple[Step, ...], taken: set[str]) -> Version:
         schema = steps[-1].to_schema
         made = _marking.child_of_schema(self._catalog, module_id, found.saved, schema)
         if made is not None:
             return self._version(module_id, made)
         state = migrated(self._contents.load(module_id, found.saved), steps)
         metadata = {"migrated_from": found.saved.id, "steps": [str(step) for step in steps]}
-        return self._saver.save_child(module_id, found.saved, _contents.prepare(state), schema, metadata)
+        return self._saver.save_child(module_id, found.saved, _contents.prepare(state), schema, metadata, taken=taken)
 
     # --- the store as a whole ---------------------------------------------------------------------------------------
 

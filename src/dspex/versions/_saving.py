@@ -114,11 +114,18 @@ class Saver:
         raise StoreUnavailableError(f"{draft.module_id!r} could not be saved: others were faster {ATTEMPTS} times")
 
     def save_child(
-        self, module_id: str, parent: SavedVersion, prepared: Prepared, schema: str, metadata: dict[str, Any]
+        self,
+        module_id: str,
+        parent: SavedVersion,
+        prepared: Prepared,
+        schema: str,
+        metadata: dict[str, Any],
+        *,
+        taken: set[str],
     ) -> Version:
         """Make the version that a migration gives: the head of its parent's branch where the parent was that, else on none.
 
-        Raises MovedError when anything has moved.
+        Raises MovedError when anything has moved; ids that others have are in `taken` then, for the next attempt.
         """
         standing = self.standing(module_id)
         at_head = parent.branch is not None and standing.line.record.heads.get(parent.branch) == parent.number
@@ -131,9 +138,12 @@ class Saver:
             metadata=metadata,
             bump="major",
         )
-        return self._write(
-            draft, self._next(draft, standing.line.record, (parent.id,), set()), standing, child_of=parent
-        )
+        saved = self._next(draft, standing.line.record, (parent.id,), taken)
+        try:
+            return self._write(draft, saved, standing, child_of=parent)
+        except MovedError as error:
+            taken |= _ids_taken(module_id, error.keys)
+            raise
 
     def _remembered(self, draft: Draft) -> Standing | None:
         """Where the module stood after our own last save, if the draft goes on top of that."""
