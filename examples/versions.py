@@ -1,6 +1,6 @@
 """A program of DSPy, saved, branched, merged and restored: every version of what it learnt is kept.
 
-    python examples/versions.py            (needs: pip install dspex dspy)
+python examples/versions.py            (needs: pip install dspex dspy)
 """
 
 import tempfile
@@ -14,23 +14,23 @@ from dspex.errors import ConflictError
 class Answerer(dspy.Module):
     """Answers with a thought before, and rates its answer."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.answer = dspy.ChainOfThought("question -> answer")
         self.rate = dspy.Predict("question, answer -> score: float")
 
-    def forward(self, question):
+    def forward(self, question: str) -> dspy.Prediction:
         """A rated answer."""
         answer = self.answer(question=question).answer
         return dspy.Prediction(answer=answer, score=self.rate(question=question, answer=answer).score)
 
 
-def instruct(predictor, text):
+def instruct(predictor: dspy.Predict, text: str) -> None:
     """Give a predictor another instruction, as an optimizer does."""
     predictor.signature = predictor.signature.with_instructions(text)
 
 
-def main():
+def main() -> None:
     """Save, branch, merge and restore a program."""
     program = Answerer()
     with tempfile.TemporaryDirectory() as directory, StateManager(f"sqlite:///{directory}/states.db") as states:

@@ -35,9 +35,9 @@ def url(request, tmp_path, name):
     return url_of(request.param, request, tmp_path, name)
 
 
-@pytest.fixture(params=SHARED)
-def shared_url(request, tmp_path, name):
-    """Each store that processes can share."""
+@pytest.fixture(params=("postgresql", "redis", "etcd"))
+def server_url(request, tmp_path, name):
+    """Each store that is a server."""
     return url_of(request.param, request, tmp_path, name)
 
 

@@ -1,75 +1,119 @@
-"""Many writers on one module: no update is lost, in any store, by any way of saving."""
+"""Eight processes that save on one module at once: no update is lost.
 
+`python tests/versions/test_processes.py SAVES [STORE...]` (with `src` and `tests` on the path) does it for longer.
+"""
+
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 
 import pytest
 
-from dspex.versions import StateManager
-
-_WRITER = """
-import sys
 from dspex.errors import ConflictError
 from dspex.versions import StateManager
-url, way, name, rounds = *sys.argv[1:4], int(sys.argv[4])
-with StateManager(url, resolver="merge" if way == "merge" else "reject") as states:
-    for i in range(rounds):
-        while True:
+from statestores import DURABLE, url_of
+
+PROCESSES = 8
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def compare_and_set(url, name, saves):
+    """Count up by compare-and-set, beginning again when somebody was faster."""
+    won = []
+    with StateManager(url) as states:
+        while len(won) < saves:
             head = states.head("m")
-            state = {} if head is None else states.load_state("m", head)
-            if way == "merge":
-                state[f"{name}-{i}"] = 1
-            else:
-                state["count"] = state.get("count", 0) + 1
-            try:
-                version = states.save_state("m", state, parent=head, metadata={"by": name, "i": i})
-            except ConflictError:
-                continue
-            print(version.id, flush=True)
-            break
-"""
+            count = states.load_state("m", head)["count"]
+            with contextlib.suppress(ConflictError):
+                won.append(states.save_state("m", {"count": count + 1, "by": name}, parent=head).id)
+    return won
 
 
-def writers(url, way, count, rounds):
-    """Run writing processes; the ids that were acknowledged."""
-    path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-c", _WRITER, url, way]
-    running = [
-        subprocess.Popen(
-            [*command, f"w{i}", str(rounds)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        for i in range(count)
-    ]
-    found = []
+def on_top(url, name, saves):
+    """Save on top of whatever is newest."""
+    with StateManager(url) as states:
+        return [states.save_state("m", {"i": i, "by": name}).id for i in range(saves)]
+
+
+def merging(url, name, saves):
+    """Set a key of one's own on a base that is soon old; the resolver merges."""
+    won = []
+    with StateManager(url, resolver="merge") as states:
+        for i in range(saves):
+            base = states.head("m")
+            state = states.load_state("m", base)
+            won.append(states.save_state("m", {**state, name: i + 1}, parent=base).id)
+    return won
+
+
+KINDS = {"compare_and_set": compare_and_set, "on_top": on_top, "merging": merging}
+
+
+def race(url, kind, saves):
+    """All processes at once; the ids that each won."""
+    with StateManager(url) as states:
+        states.save_state("m", {"count": 0})
+    command = [sys.executable, __file__, "one", url, kind]
+    share = saves // PROCESSES
+    pipes = {"stdout": subprocess.PIPE, "env": ENVIRONMENT}
+    running = [subprocess.Popen([*command, f"p{i}", str(share)], **pipes) for i in range(PROCESSES)]
+    won = []
     for process in running:
-        out, _ = process.communicate()
+        with process:
+            won.append(json.loads(process.stdout.read()))
         assert process.returncode == 0
-        found += out.split()
-    return found
+    return won, share
 
 
-@pytest.mark.parametrize("way", ["reject", "merge"])
-def test_no_update_is_lost(shared_url, way):
-    """Of processes that save on what they read, each save is in the history once, and its change in the end."""
-    count, rounds = 4, 15
-    with StateManager(shared_url) as states:
-        states.save_state("m", {})
-        acknowledged = writers(shared_url, way, count, rounds)
+def check(url, kind, won, share):
+    """Every save that was won is one version; each stands on the one before; nothing of any was lost."""
+    ids = [id for some in won for id in some]
+    with StateManager(url) as states:
         history = states.history("m")
-        assert sorted(map(int, acknowledged)) == list(range(2, count * rounds + 2))
-        assert set(history.versions) == {*acknowledged, "1"}
-        by = [json.dumps(version.metadata, sort_keys=True) for version in history.versions.values()]
-        assert len(set(by)) == len(by)
-        final = states.load_state("m")
-        if way == "merge":
-            assert final == {f"w{w}-{i}": 1 for w in range(count) for i in range(rounds)}
-        else:
-            assert final == {"count": count * rounds}
-            states_by_number = [states.load_state("m", str(number)) for number in range(2, 10)]
-            assert states_by_number == [{"count": i} for i in range(1, 9)]
-        assert states.verify().ok
+        assert len(ids) == len(set(ids)) == PROCESSES * share == len(history.versions) - 1
+        chain = [states.head("m").id]
+        while history.parents[chain[-1]]:
+            chain.append(history.parents[chain[-1]][0])
+        assert set(chain) == {*ids, "1"}
+        last = states.load_state("m")
+        if kind == "compare_and_set":
+            assert last["count"] == PROCESSES * share
+            counted = list(enumerate(reversed(chain)))[:: max(1, len(chain) // 50)]
+            assert all(states.load_state("m", id)["count"] == count for count, id in counted)
+        if kind == "merging":
+            assert last == {"count": 0, **{f"p{i}": share for i in range(PROCESSES)}}
+        assert states.verify().problems == ()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS)
+def test_eight_processes_lose_no_update(durable_url, kind):
+    """Every save that was acknowledged is in the history, and the count is that of the saves."""
+    won, share = race(durable_url, kind, 160)
+    check(durable_url, kind, won, share)
+
+
+def main():
+    saves = int(sys.argv[1])
+    for store in sys.argv[2:] or DURABLE:
+        for kind in KINDS:
+            with tempfile.TemporaryDirectory() as directory:
+                url = url_of(store, directory)
+                started = time.perf_counter()
+                check(url, kind, *race(url, kind, saves))
+            print(
+                f"{store} {kind}: {saves} saves by {PROCESSES} processes, 0 lost ({time.perf_counter() - started:.0f} s)",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "one":
+        _, _, url, kind, name, saves = sys.argv
+        print(json.dumps(KINDS[kind](url, name, int(saves))))
+    else:
+        main()

@@ -1,12 +1,15 @@
 """What happens when another is faster: every race is made by hand, at the very place where it hurts."""
 
+import itertools
+import time
 from datetime import UTC, datetime
 
 import pytest
 
-from dspex.errors import ConflictError, NotFoundError
+from dspex.errors import ConflictError, NotFoundError, StoreError
 from dspex.stores import open_store
-from dspex.versions import Migrations, Retention, StateManager
+from dspex.versions import Migrations, Retention, StateManager, _sweep, _verifying
+from dspex.versions._records import SweepRecord
 
 BIG = {"text": "much text " * 5000}
 
@@ -276,3 +279,64 @@ def test_a_branch_begun_while_its_module_is_deleted_keeps_its_version(store, med
     assert other.load_state("m", other.head("m", "rescued")) == {"i": 1}
     assert other.verify().ok
     assert other.save_state("m", {"i": 3}, branch="rescued").parents == ("1",)
+
+
+def test_a_scrub_meanwhile_calls_nothing_damaged(store, meddled, monkeypatch):
+    """What others save, delete and compact between two looks of a scrub is no problem."""
+    monkeypatch.setattr(_verifying, "_PAGE", 4)  # records read at one moment
+    states = StateManager(meddled)
+    other = StateManager(store, versioning="content", retention=Retention(keep_last=1))
+    names = (f"s{i}" for i in itertools.count())
+    acts = (
+        lambda: other.save_state("a", BIG),
+        lambda: other.save_state(next(names), BIG, tags=["t"]),
+        lambda: other.save_state("a", BIG) and other.save_state("a", {}) and other.compact(),
+        lambda: other.create_snapshot(next(names), ["m"]),
+        lambda: other.delete_snapshot(other.snapshots()[0].name),
+    )
+    other.save_state("m", BIG)
+    other.create_snapshot("s", ["m"])
+    for method in ("scan", "scan_chunks", "read_chunks", "known_chunks"):
+        for nth in (1, 2, 4, 8):
+            for act in acts:
+                meddled.before(method, act, nth=nth)
+                assert states.verify().problems == ()
+                meddled.before(method, lambda: None)
+    assert states.verify().problems == ()
+
+
+def test_a_lease_from_before_the_clock_was_set_back_ends(store, monkeypatch):
+    """A sweeper that was killed holds saves up for its lease, not for the hour by which the clock was set back since."""
+    states = StateManager(store)
+    _sweep.take(store, "killed")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3600)
+    assert states.save_state("m", {}).id == "1"
+
+
+def test_a_compaction_that_was_passed_says_so(store, meddled):
+    """A sweeper whose place another took removes nothing more, and says that it has to begin again."""
+    states, other = StateManager(meddled), StateManager(store)
+    states.save_state("m", BIG)
+    states.delete("m")
+
+    def take_over():
+        entry = store.read(["x/sweep"])["x/sweep"]
+        _sweep.put(store, SweepRecord(), entry.revision)
+        other.save_state("m", BIG)
+
+    meddled.before("scan_chunks", take_over)
+    with pytest.raises(StoreError, match="begin again"):
+        states.compact()
+    assert other.load_state("m") == BIG
+    assert states.compact().chunks == 0
+
+
+def test_a_migration_whose_semantic_id_is_taken_gets_the_next(store):
+    """The major id that a migration would get may be another's already."""
+    migrations = Migrations()
+    migrations.step("1", "2")(lambda state: {**state, "new": True})
+    states = StateManager(store, versioning="semantic", migrations=migrations)
+    first = states.save_state("m", {"i": 1})
+    states.save_state("m", {"i": 2}, bump="major")
+    assert states.migrate_state("m", "2", at=first).id == "2.0.1"

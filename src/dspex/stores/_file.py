@@ -24,8 +24,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dspex.errors import IntegrityError, MovedError, StoreError, StoreUnavailableError, UsageError
+from dspex.errors import (
+    IntegrityError,
+    MovedError,
+    StoreError,
+    StoreUnavailableError,
+    UnknownOutcomeError,
+    UsageError,
+)
 from dspex.state import replace_file
+from dspex.stores import _forking as forking
 from dspex.stores import _journal
 from dspex.stores._sqlite import SCHEMA, SqliteStore, write_chunks, write_records
 from dspex.stores._store import ABSENT, Damage, Traits, Write
@@ -57,11 +65,13 @@ class FileStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = pathlib.Path(path).absolute()
         self._thread = threading.RLock()
+        self._turn: int | None = None
+        self._opened: _Index | None = None
+        forking.in_child(self)
         with self._failing():
             self._make()
             with self._locked():
-                self._index = self._open_index()
-                self._catch_up()
+                self._open()
 
     def __repr__(self) -> str:
         return f"file:///{self._path}"
@@ -89,9 +99,16 @@ class FileStore:
             revision = newest + 1 if write.has_records else 0
             data, entry = _journal.written(number, revision, write)
             dropped = self._index.read_chunks(write.drop) if write.drop else {}
-            self._publish(number, data)
-            self._index.apply(entry)
-            self._rewrite(dropped)
+            try:
+                self._publish(number, data)
+                self._index.apply(entry)
+                self._rewrite(dropped)
+            except (OSError, StoreError) as error:
+                if not os.path.exists(self._file(number)):
+                    raise
+                raise UnknownOutcomeError(
+                    f"{self!r}: {error}; the write stands in the journal, and may be made"
+                ) from error
             return revision
 
     def read_chunks(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -135,7 +152,16 @@ class FileStore:
         return found
 
     def close(self) -> None:
-        self._index.close()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def forked(self) -> None:
+        """In a child: its parent's turn is not its own, whatever thread had it."""
+        self._thread = threading.RLock()
+        if self._turn is not None:
+            os.close(self._turn)
+            self._turn = None
 
     # --- the journal ------------------------------------------------------------------------------------------------
 
@@ -145,60 +171,125 @@ class FileStore:
         if not self._path.parent.is_dir():
             raise StoreUnavailableError(f"{self!r}: the directory {self._path.parent} does not exist; make it first")
         for directory in (self._path, self._path / "journal"):
-            if not directory.is_dir():
-                directory.mkdir(exist_ok=True)
-                _sync(directory.parent)
+            directory.mkdir(exist_ok=True)  # synced with the first write
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         # A file of its own for each turn: a forked child shares what its parent has open, and so its lock.
         with self._thread:
+            if self._turn is not None:  # this thread has it already
+                yield
+                return
             turn = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._turn = turn
             try:
                 fcntl.flock(turn, fcntl.LOCK_EX)
                 yield
             finally:
+                self._turn = None
                 os.close(turn)
+
+    @property
+    def _index(self) -> _Index:
+        """The index; opened anew when another process, or a person, has replaced it, for nobody writes into the old one."""
+        opened = self._opened
+        if opened is None or not opened.is_at_its_place():
+            with self._failing(), self._locked():
+                if self._opened is None or not self._opened.is_at_its_place():
+                    self._open()
+                opened = self._opened
+        assert opened is not None
+        return opened
+
+    def _open(self) -> None:
+        """Open the index, and bring it up to the journal."""
+        old, self._opened = self._opened, None
+        if old is not None:
+            old.close()
+        index = self._open_index()
+        try:
+            self._opened = index
+            self._catch_up()
+            newest = self._newest()
+            if newest > index.applied()[0]:
+                path = self._file(index.applied()[0] + 1)
+                raise IntegrityError(f"{path} is missing, and later ones are there; restore it from a copy", thing=path)
+        except BaseException:
+            self._opened = None
+            index.close()
+            raise
+
+    def _newest(self) -> int:
+        """The largest number of a file. On the way, what killed writers left beside their places is removed."""
+        journal = self._path / "journal"
+        for directory in sorted((path for path in journal.iterdir() if path.is_dir()), reverse=True):
+            names = os.listdir(directory)
+            for name in names:
+                if name.startswith(".dspex-") and name.endswith(".tmp"):
+                    (directory / name).unlink(missing_ok=True)
+            numbers = [int(name[:-4]) for name in names if name.endswith(".txt") and name[:-4].isdigit()]
+            if numbers:
+                return max(numbers)
+        return 0
 
     def _open_index(self) -> _Index:
         """The index, made anew where it is not of this journal."""
         path = self._path / "index.db"
         try:
             index = _Index(path)
-            if self._fits(index):
-                return index
-            index.close()
+        except StoreUnavailableError:
+            raise  # a full disk, no more descriptors: the index may well be good, and others use it
         except StoreError:
-            pass  # damaged, or of another dspex: all that it has stands in the journal
+            index = None  # damaged, or of another dspex: all that it has stands in the journal
+        if index is not None:
+            try:
+                if self._fits(index):
+                    return index
+            except IntegrityError:
+                index.close()
+                raise
+            except StoreError:
+                pass
+            index.close()
         for suffix in ("", "-wal", "-shm", "-turn"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         return _Index(path)
 
     def _fits(self, index: _Index) -> bool:
-        """Whether the newest file that it has is there; a damaged one too: then the index is all that is left of it."""
+        """Whether the index is of this journal. One whose newest file is damaged is kept: it has more than the journal then."""
         applied, _ = index.applied()
         if applied == 0:
             return True
         path = self._file(applied)
         try:
-            return _journal.read(_content(path), path).checksum == index.checksum()
-        except FileNotFoundError:
-            return False
+            return _journal.read(_content(path), path, applied).checksum == index.checksum()
         except IntegrityError:
             return True
+        except FileNotFoundError:
+            raise IntegrityError(
+                f"{path} is missing, and was written; restore it from a copy, or delete {self._path}/index.db to go on"
+                f" with what is left",
+                thing=path,
+            ) from None
 
     def _catch_up(self) -> None:
         """Take from the journal what the index has not."""
         number = self._index.applied()[0] + 1
         while os.path.exists(path := self._file(number)):
-            self._index.apply(_journal.read(_content(path), path))
+            self._index.apply(_journal.read(_content(path), path, number))
             number += 1
 
     def _publish(self, number: int, data: bytes) -> None:
         path = self._file(number)
-        if number % _FILES <= 1 and not os.path.isdir(directory := os.path.dirname(path)):
+        if (
+            number % _FILES <= 1
+        ):  # also where the directory is there: who made it may have been killed before it was synced
+            directory = os.path.dirname(path)
             os.makedirs(directory, exist_ok=True)
             _sync(os.path.dirname(directory))
+        if number == 1:
+            _sync(self._path)
+            _sync(self._path.parent)
         replace_file(path, data)
 
     def _file(self, number: int) -> str:
@@ -227,13 +318,13 @@ class FileStore:
         for number in {_journal.location(place).file for place in places}:
             path = self._file(number)
             with contextlib.suppress(FileNotFoundError, IntegrityError):  # then the chunk is lost, and said to be
-                self._index.move(_journal.read(_content(path), path))
+                self._index.move(_journal.read(_content(path), path, number))
 
     def _rewrite(self, dropped: Mapping[bytes, bytes]) -> None:
         """Take dropped chunks out of the files that hold them: `dropped` says where they stood."""
         for number in sorted({_journal.location(place).file for place in dropped.values()}):
             path = self._file(number)
-            old = _journal.read(_content(path), path)
+            old = _journal.read(_content(path), path, number)
             chunks = {digest: data for digest, data in old.write.chunks.items() if digest not in dropped}
             data, entry = _journal.written(number, old.revision, msgspec.structs.replace(old.write, chunks=chunks))
             replace_file(path, data)
@@ -246,7 +337,7 @@ class FileStore:
         except OSError as error:
             return Damage(path, f"cannot be read: {error.strerror}")
         try:
-            _journal.read(data, path)
+            _journal.read(data, path, number)
         except IntegrityError:
             words = [line.split(b" ", 2)[:2] for _, line in _journal.lines(data)]
             keys = tuple(
@@ -277,6 +368,12 @@ class _Index(SqliteStore):
 
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__(path, synchronous="NORMAL")
+        self._place = path
+        self._identity = _identity(path)
+
+    def is_at_its_place(self) -> bool:
+        """Whether the file is still the one that was opened."""
+        return _identity(self._place) == self._identity
 
     def applied(self) -> tuple[int, int]:
         """The number of the newest file that is in here, and the newest revision."""
@@ -308,6 +405,14 @@ class _Index(SqliteStore):
             rows = [(place.packed(), digest) for digest, place in entry.places.items()]
             connection.executemany("UPDATE chunks SET data = ? WHERE hash = ?", rows)
             connection.execute("UPDATE journal SET checksum = ? WHERE number = ?", (entry.checksum, entry.number))
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
 
 
 def _check(index: _Index, write: Write) -> None:

@@ -19,12 +19,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from dspex.errors import IntegrityError
+from dspex.errors import IntegrityError, StoreError
 from dspex.stores._store import Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ANY = b"dspex journal "
 MAGIC = b"dspex journal 1\n"
 _VALUE = len("chunk ") + 64 + 1  # where the value of a chunk begins on its line
 
@@ -73,12 +74,19 @@ def written(number: int, revision: int, write: Write) -> tuple[bytes, Entry]:
     return body + b"end %s\n" % checksum, Entry(number, revision, write, places, checksum)
 
 
-def read(data: bytes, source: str) -> Entry:
-    """What a file says. Raises IntegrityError when any byte of it is not what was written."""
+def read(data: bytes, source: str, number: int) -> Entry:
+    """What the file of a number says. Raises IntegrityError when any byte of it is not what was written, or it is another's;
+    StoreError for one of a newer dspex."""
     end = len(data) - 69  # "end ", 64 digits, and the line's end
-    if not data.startswith(MAGIC) or data[end:] != b"end %s\n" % hashlib.sha256(data[:end]).hexdigest().encode():
+    whole = data[end:] == b"end %s\n" % hashlib.sha256(data[:end]).hexdigest().encode()
+    if whole and data.startswith(_ANY) and not data.startswith(MAGIC):
+        raise StoreError(f"{source} was written by a newer dspex; this one reads journals of format 1: upgrade dspex")
+    if not whole or not data.startswith(MAGIC):
         raise IntegrityError(f"{source} is damaged: its checksum differs; restore it from a copy", thing=source)
-    return _parsed(data[:end], data[end + 4 : -1])
+    entry = _parsed(data[:end], data[end + 4 : -1])
+    if entry.number != number:
+        raise IntegrityError(f"{source} is the file of write {entry.number}; restore it from a copy", thing=source)
+    return entry
 
 
 def lines(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -136,5 +144,10 @@ def bytes_of(text: bytes) -> bytes:
 
 
 def _string(text: bytes) -> str:
-    value: str = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("no string") from None
+    if type(value) is not str:
+        raise ValueError("no string")
     return value

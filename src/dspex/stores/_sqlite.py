@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import CompactedError, MovedError, StoreError, StoreUnavailableError, UsageError
+from dspex.stores import _forking as forking
 from dspex.stores._store import ABSENT, Change, Damage, Entry, Traits
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class SqliteStore:
         self._synchronous = synchronous
         self._opening = threading.Lock()
         self._opened: _Connections | None = None
+        forking.in_child(self)
         self._connections()
 
     @property
@@ -166,6 +168,14 @@ class SqliteStore:
         if opened is not None:
             opened.close()
 
+    def forked(self) -> None:
+        """In a child: what its parent has open is kept, unused, and its turn is not the child's."""
+        self._opening = threading.Lock()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            os.close(opened.turns)
+            forking.inherited.append(opened)
+
     def rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         """The rows of a query."""
         connections = self._connections()
@@ -198,10 +208,10 @@ class SqliteStore:
 
     def _connections(self) -> _Connections:
         opened = self._opened
-        if opened is not None and opened.process == os.getpid():
+        if opened is not None:
             return opened
         with self._opening:
-            if self._opened is None or self._opened.process != os.getpid():
+            if self._opened is None:
                 try:
                     self._opened = _Connections(self._path, self._synchronous, self.schema)
                 except (sqlite3.Error, OSError) as error:
@@ -215,31 +225,30 @@ class _Connections:
     def __init__(self, path: pathlib.Path, synchronous: str, schema: str) -> None:
         if not path.parent.is_dir():
             raise StoreUnavailableError(f"{_url(path)}: the directory {path.parent} does not exist; make it first")
-        self.process = os.getpid()
         self.reading, self.writing = threading.Lock(), threading.Lock()
-        self._turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self.writer = _connect(path, synchronous)
             with self.turn():
                 _prepare(self.writer, path, schema)
             self.reader = _connect(path, synchronous)
         except BaseException:
-            os.close(self._turns)
+            os.close(self.turns)
             raise
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        fcntl.flock(self._turns, fcntl.LOCK_EX)
+        fcntl.flock(self.turns, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self._turns, fcntl.LOCK_UN)
+            fcntl.flock(self.turns, fcntl.LOCK_UN)
 
     def close(self) -> None:
         with self.reading, self.writing:
             self.reader.close()
             self.writer.close()
-            os.close(self._turns)
+            os.close(self.turns)
 
 
 def _url(path: pathlib.Path) -> str:

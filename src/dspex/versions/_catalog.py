@@ -42,6 +42,12 @@ def line_of(key: str, entry: Entry | None) -> Line:
     return Line(records.unsealed(key, entry.value, ModuleRecord), entry.revision)
 
 
+def missing(module_id: str, number: int) -> IntegrityError:
+    """The error of a version whose record is gone."""
+    key = records.version_key(module_id, number)
+    return IntegrityError(f"the record {key} is missing", thing=key, affected=[(module_id, str(number))])
+
+
 def as_version(module_id: str, found: Found, tags: Iterable[str] = ()) -> Version:
     """A version as the caller sees it."""
     saved, revision = found
@@ -168,8 +174,7 @@ class Catalog:
     def _present(self, module_id: str, number: int) -> Found:
         found = self.number(module_id, number)
         if found is None:
-            key = records.version_key(module_id, number)
-            raise IntegrityError(f"the record {key} is missing", thing=key, affected=[(module_id, str(number))])
+            raise missing(module_id, number)
         return found
 
     def at_moment(self, module_id: str, moment: datetime) -> Found | None:

@@ -8,13 +8,14 @@ that is needed was ever dropped, so the next one goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dspex.errors import UsageError
+from dspex.errors import MovedError, StoreError, UsageError
 from dspex.stores import Write
 from dspex.versions import _marking, _sweep
 from dspex.versions import _records as records
@@ -98,7 +99,12 @@ def _beyond(catalog: Catalog, module_id: str, retention: Retention) -> Iterator[
 
 def _sweep_chunks(store: Store, catalog: Catalog, contents: Contents, progress: Callable[[int], None]) -> int:
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    lease = _sweep.take(store, owner)
+    try:
+        lease = _sweep.take(store, owner)
+    except MovedError:
+        raise StoreError(
+            f"{store!r}: somebody else began to compact at this moment; try again when that is done"
+        ) from None
     read, dropped, renewed = 0, 0, time.monotonic()
     try:
         needed: set[bytes] = set()
@@ -114,8 +120,13 @@ def _sweep_chunks(store: Store, catalog: Catalog, contents: Contents, progress: 
             store.write(Write(expect={records.SWEEP_KEY: lease}, drop=batch))
             dropped += len(batch)
             progress(read + dropped)
+    except MovedError:
+        raise StoreError(
+            f"{store!r}: compacting took longer than it told others, who went on; nothing needed was dropped, begin again"
+        ) from None
     finally:
-        _sweep.put(store, SweepRecord(), lease)
+        with contextlib.suppress(MovedError):  # then it is another's
+            _sweep.put(store, SweepRecord(), lease)
     return dropped
 
 

@@ -25,7 +25,7 @@ from dspex.versions import (
 )
 from dspex.versions import _records as records
 from dspex.versions._async import asynchronous
-from dspex.versions._catalog import At, Catalog, Found, as_version
+from dspex.versions._catalog import At, Catalog, Found, as_version, missing
 from dspex.versions._compaction import Compacted, Retention
 from dspex.versions._contents import Contents
 from dspex.versions._history import History
@@ -329,6 +329,9 @@ class StateManager:
         if not everything:
             raise NotFoundError(f"no module {module_id!r} was ever saved in {self._store!r}")
         ids = {found.saved.number: found.saved.id for found in everything}
+        for number in heads.values():
+            if number not in ids:
+                raise missing(module_id, number)
         present = [found for found in everything if not found.saved.deleted]
         return History(
             module_id,
@@ -440,20 +443,21 @@ class StateManager:
         if found.saved.schema == to_schema:
             return self._version(module_id, found)
         steps = self._migrations.path(found.saved.schema, to_schema)
-        return retrying(lambda: self._migrate(module_id, found, steps))
+        taken: set[str] = set()
+        return retrying(lambda: self._migrate(module_id, found, steps, taken))
 
     def plan_migration(self, module_id: str, to_schema: str, *, at: At = LATEST) -> tuple[Step, ...]:
         """The steps that `migrate_state` would take. Raises MigrationError when no path leads there."""
         return self._migrations.path(self._catalog.find(module_id, at).saved.schema, to_schema)
 
-    def _migrate(self, module_id: str, found: Found, steps: tuple[Step, ...]) -> Version:
+    def _migrate(self, module_id: str, found: Found, steps: tuple[Step, ...], taken: set[str]) -> Version:
         schema = steps[-1].to_schema
         made = _marking.child_of_schema(self._catalog, module_id, found.saved, schema)
         if made is not None:
             return self._version(module_id, made)
         state = migrated(self._contents.load(module_id, found.saved), steps)
         metadata = {"migrated_from": found.saved.id, "steps": [str(step) for step in steps]}
-        return self._saver.save_child(module_id, found.saved, _contents.prepare(state), schema, metadata)
+        return self._saver.save_child(module_id, found.saved, _contents.prepare(state), schema, metadata, taken=taken)
 
     # --- the store as a whole ---------------------------------------------------------------------------------------
 

@@ -91,29 +91,41 @@ class Saver:
         """Make the version. Raises ConflictError as the resolver has it, NotFoundError for a branch that is not."""
         taken: set[str] = set()
         saved: SavedVersion | None = None
-        lost: SavedVersion | None = None
+        lost: list[SavedVersion] = []
         for attempt in range(ATTEMPTS):
             try:
                 standing = self._remembered(draft) or self.standing(draft.module_id)
-                if lost is not None and (made := self._made(draft, lost)):
-                    return made
+                for one in lost:
+                    if made := self._made(draft, one):
+                        return made
                 draft, head = self._placed(draft, standing.line)
                 saved = self._next(draft, standing.line.record, head, _parents(draft, head), taken)
                 return self._write(draft, saved, standing)
             except MovedError as error:
                 taken |= _ids_taken(draft.module_id, error.keys)
             except UnknownOutcomeError:
-                lost = saved
+                lost += [saved] if saved is not None else []
+            except StoreUnavailableError as error:
+                if not lost:
+                    raise
+                raise UnknownOutcomeError(f"{error}; an earlier attempt may have been made: look for it") from error
             self._seen.pop(draft.module_id)
             pause(attempt)
         raise StoreUnavailableError(f"{draft.module_id!r} could not be saved: others were faster {ATTEMPTS} times")
 
     def save_child(
-        self, module_id: str, parent: SavedVersion, prepared: Prepared, schema: str, metadata: dict[str, Any]
+        self,
+        module_id: str,
+        parent: SavedVersion,
+        prepared: Prepared,
+        schema: str,
+        metadata: dict[str, Any],
+        *,
+        taken: set[str],
     ) -> Version:
         """Make the version that a migration gives: the head of its parent's branch where the parent was that, else on none.
 
-        Raises MovedError when anything has moved.
+        Raises MovedError when anything has moved; ids that others have are in `taken` then, for the next attempt.
         """
         standing = self.standing(module_id)
         at_head = parent.branch is not None and standing.line.record.heads.get(parent.branch) == parent.number
@@ -126,9 +138,12 @@ class Saver:
             metadata=metadata,
             bump="major",
         )
-        return self._write(
-            draft, self._next(draft, standing.line.record, None, (parent.id,), set()), standing, child_of=parent
-        )
+        saved = self._next(draft, standing.line.record, None, (parent.id,), taken)
+        try:
+            return self._write(draft, saved, standing, child_of=parent)
+        except MovedError as error:
+            taken |= _ids_taken(module_id, error.keys)
+            raise
 
     def _remembered(self, draft: Draft) -> Standing | None:
         """Where the module stood after our own last save, if the draft goes on top of that."""

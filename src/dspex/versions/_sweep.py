@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dspex.stores import Entry, Store
 
 LEASE = 30.0  # seconds for which an owner is believed alive; it renews its lease with every batch
+_SKEW = 30.0  # seconds by which the clocks of machines may differ
 _PAUSE = 0.01
 
 
@@ -30,7 +31,7 @@ def at_rest(store: Store, entry: Entry | None) -> int:
     sweep = records.unsealed(records.SWEEP_KEY, entry.value, SweepRecord)
     if not sweep.owner:
         return entry.revision
-    if sweep.until < time.time():
+    if not _alive(sweep):
         return put(store, SweepRecord(), entry.revision)
     time.sleep(_PAUSE)
     raise MovedError([records.SWEEP_KEY])
@@ -41,9 +42,15 @@ def take(store: Store, owner: str) -> int:
     entry = store.read([records.SWEEP_KEY]).get(records.SWEEP_KEY)
     if entry is not None:
         sweep = records.unsealed(records.SWEEP_KEY, entry.value, SweepRecord)
-        if sweep.owner and sweep.until >= time.time():
+        if sweep.owner and _alive(sweep):
             raise StoreError(f"{store!r} is being compacted by {sweep.owner}; try again when that is done")
     return renew(store, owner, entry.revision if entry else ABSENT)
+
+
+def _alive(sweep: SweepRecord) -> bool:
+    """Whether an owner is believed alive. A lease longer than any that is given means that a clock was set back since: whoever
+    is passed too early only has to begin again, for nothing is removed but under its own record."""
+    return 0 <= sweep.until - time.time() <= LEASE + _SKEW
 
 
 def renew(store: Store, owner: str, revision: int) -> int:

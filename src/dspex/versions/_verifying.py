@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dspex.errors import DspexError, IntegrityError
 from dspex.versions import _chunks, _contents
@@ -56,6 +56,31 @@ class Problem:
         return f"{self.thing}: {self.cause}; it hits {hit}"
 
 
+class Reference(NamedTuple):
+    """That a record leads to a version. One that `holds` it keeps it from being deleted."""
+
+    key: str
+    module_id: str
+    number: int
+    id: str
+    holds: bool
+
+
+def references(key: str, record: msgspec.Struct) -> list[Reference]:
+    """To which versions a record leads."""
+    if isinstance(record, ModuleRecord):
+        return [Reference(key, records.module_of(key), number, "", True) for number in record.heads.values()]
+    if isinstance(record, TagRecord):
+        return [Reference(key, records.module_of(key), record.number, record.id, True)]
+    if isinstance(record, SnapshotRecord):
+        return [Reference(key, module_id, *member, True) for module_id, member in record.members.items()]
+    if isinstance(record, NumberRecord) and key.startswith("i/"):
+        return [Reference(key, records.module_of(key), record.number, records.last_name(key), False)]
+    if isinstance(record, NumberRecord) and key.startswith("g/"):
+        return [Reference(key, records.module_of(key), record.number, "", False)]
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What `verify` read, and what it found wrong. `spare` counts chunks that no version needs: `compact` removes them."""
@@ -82,17 +107,22 @@ class _Scrub:
     def __init__(self, store: Store, progress: Callable[[int], None]) -> None:
         self._store, self._progress = store, progress
         self._problems: list[Problem] = []
-        self._damaged: set[str] = set()
         self._users: dict[bytes, set[tuple[str, str]]] = {}
         self._versions: dict[tuple[str, int], SavedVersion] = {}
         self._modules: dict[str, ModuleRecord] = {}
+        self._names: list[Reference] = []
+        self._seen: dict[str, int] = {}  # the revision at which each record was read
+        self._suspects: list[tuple[Problem, tuple[str, ...]]] = []
+        self._numbers: dict[tuple[str, str], int] = {}
         self._records = self._chunks = self._bytes = 0
 
     def report(self) -> Report:
         self._read_records()
         good = self._read_chunks()
         self._check_modules()
+        self._check_names()
         self._check_versions(good)
+        self._convict()
         self._check_store()
         spare = len(good - self._users.keys())
         return Report(
@@ -108,6 +138,7 @@ class _Scrub:
         after = ""
         while page := self._store.scan("", after=after, limit=_PAGE):
             for key, entry in page:
+                self._seen[key] = entry.revision
                 self._read_record(key, entry.value)
             after = page[-1][0]
 
@@ -117,13 +148,14 @@ class _Scrub:
         self._bytes += len(value)
         kind: type[msgspec.Struct] | None = _EXACT.get(key) or _KINDS.get(key.partition("/")[0])
         if kind is None:
-            return  # somebody else's, who keeps other things in the same store
+            self._problems.append(Problem(key, "no record of this dspex"))
+            return
         try:
             record = records.unsealed(key, value, kind)
         except DspexError as error:
-            self._damaged.add(key)
             self._problems.append(Problem(key, str(error), self._owner(key)))
             return
+        self._names += references(key, record)
         if isinstance(record, SavedVersion):
             self._versions[records.module_of(key), record.number] = record
         elif isinstance(record, ModuleRecord):
@@ -152,31 +184,80 @@ class _Scrub:
         return good
 
     def _check_modules(self) -> None:
-        """Every number has its record, every head is there."""
+        """Every number has its record, and there are no others."""
         for module_id, module in self._modules.items():
+            key = records.module_key(module_id)
             for number in range(1, module.number + 1):
-                key = records.version_key(module_id, number)
-                if (module_id, number) not in self._versions and key not in self._damaged:
-                    self._problems.append(Problem(key, "the record is missing", ((module_id, str(number)),)))
-            if module.newest is not None and self._versions.get((module_id, module.newest.number)) != module.newest:
-                key = records.module_key(module_id)
-                self._problems.append(
-                    Problem(key, "its newest is another than in its own record", ((module_id, module.newest.id),))
-                )
+                version = records.version_key(module_id, number)
+                if version not in self._seen:
+                    self._suspect(version, "the record is missing", (module_id, str(number)), key, version)
+            newest = self._versions.get((module_id, module.newest.number)) if module.newest else None
+            if module.newest is not None and newest is not None and newest != module.newest:
+                version = records.version_key(module_id, module.newest.number)
+                cause = "its newest is another than in its own record"
+                self._suspect(key, cause, (module_id, module.newest.id), key, version)
         for module_id, number in self._versions:
             key = records.module_key(module_id)
-            if module_id not in self._modules and key not in self._damaged:
-                self._problems.append(Problem(key, "the record is missing", ((module_id, str(number)),)))
+            if key not in self._seen:
+                self._suspect(key, "the record is missing", (module_id, str(number)), key)
+            elif module_id in self._modules and number > self._modules[module_id].number:
+                self._suspect(key, f"it is older than version {number}", (module_id, str(number)), key)
+
+    def _check_names(self) -> None:
+        """What a branch, an id, a tag, a migration or a snapshot leads to is there; every id leads to its version."""
+        for name in self._names:
+            saved = self._versions.get((name.module_id, name.number))
+            version = records.version_key(name.module_id, name.number)
+            if saved is None and version in self._seen:
+                continue  # damaged, which was told
+            if saved is None or (name.id and saved.id != name.id) or (name.holds and saved.deleted):
+                what = "is not there" if saved is None else "was deleted" if saved.deleted else "has another id"
+                cause = f"version {name.number} of {name.module_id!r}, to which it leads, {what}"
+                self._suspect(name.key, cause, (name.module_id, str(name.number)), name.key, version)
+        named = {name.key for name in self._names if name.key.startswith("i/")}
+        for (module_id, number), saved in self._versions.items():
+            key = records.id_key(module_id, saved.id)
+            if saved.id != str(number) and key not in named and key not in self._seen:
+                self._suspect(key, "the record is missing", (module_id, saved.id), key)
+
+    def _suspect(self, thing: str, cause: str, affected: tuple[str, str], *keys: str) -> None:
+        """Note a problem that rests on these records as they were read, at different moments."""
+        self._suspects.append((Problem(thing, cause, (affected,)), keys))
+
+    def _convict(self) -> None:
+        """Take over what is still so: others may have written between one record and another, which is no damage.
+
+        A record that is what it was when it was read, and one that is still missing, is evidence; a changed one is not.
+        """
+        for start in range(0, len(self._suspects), _PAGE):
+            suspects = self._suspects[start : start + _PAGE]
+            entries = self._store.read({key for _, keys in suspects for key in keys})
+            now = {key: entry.revision for key, entry in entries.items()}
+            self._problems += [
+                problem for problem, keys in suspects if all(now.get(key) == self._seen.get(key) for key in keys)
+            ]
 
     def _check_versions(self, good: set[bytes]) -> None:
         for (module_id, _), saved in self._versions.items():
             if not saved.deleted:
+                self._numbers[module_id, saved.id] = saved.number
                 for digest in self._needed(module_id, saved):
                     self._users.setdefault(digest, set()).add((module_id, saved.id))
         present = self._store.known_chunks(self._users.keys() - good) if self._users.keys() - good else set()
         for digest in self._users.keys() - good:
             cause = "the chunk is damaged" if digest in present else "the chunk is missing"
-            self._problems.append(Problem(digest.hex(), cause, tuple(sorted(self._users[digest]))))
+            users = self._users[digest]
+            if (
+                digest not in present
+            ):  # also of a version that was deleted, or chunk that was written, since it was read
+                users = {user for user in users if self._still_lacks(user, digest)}
+            if users:
+                self._problems.append(Problem(digest.hex(), cause, tuple(sorted(users))))
+
+    def _still_lacks(self, user: tuple[str, str], digest: bytes) -> bool:
+        key = records.version_key(user[0], self._numbers[user])
+        entry = self._store.read([key]).get(key)
+        return entry is not None and entry.revision == self._seen[key] and not self._store.known_chunks([digest])
 
     def _needed(self, module_id: str, saved: SavedVersion) -> set[bytes]:
         """The chunks of a version; as many as can be told where those of hashes are damaged."""
