@@ -125,7 +125,7 @@ def test_show_at_a_moment(store):
 def test_show_of_what_json_lacks(store):
     """Bytes, tuples, sets and other keys are tagged, as in state files; --json adds the version."""
     shown = as_json(store, "show", "rank")
-    pairs = {key: value for key, value in shown["state"]["$dict"]}
+    pairs = dict(shown["state"]["$dict"])
     assert pairs == {"weights": {"$bytes": "AP8="}, "shape": {"$tuple": [1, 2]}, "seen": {"$set": [3]}, 5: None}
     assert shown["version"]["module_id"] == "rank"
 
