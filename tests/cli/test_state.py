@@ -110,9 +110,9 @@ def test_log_as_json(store):
     assert log["heads"] == {"main": "5", "trial": "3"}
 
 
-@pytest.mark.parametrize(("at", "expected"), [("1", 0), ("production", 1), ("3", 2)])
+@pytest.mark.parametrize(("at", "expected"), [("1", 0), ("production", 1), ("3", 2), ("trial", 2)])
 def test_show(store, at, expected):
-    """A state is printed as JSON, of an id or a tag."""
+    """A state is printed as JSON, of an id, a tag or a branch."""
     assert json.loads(state(store, "show", "shop/answer", "--at", at).stdout) == STATES[expected]
 
 
