@@ -417,7 +417,7 @@ def _leave(
     from dspex._cli.state._opening import opened
 
     try:
-        with opened(store or context.find_root().obj or context.obj, **options, **more()) as states:
+        with opened(store or context.obj, **options, **more()) as states:
             status = command(states)
     except KeyboardInterrupt:  # Typer would make it 1, which has its meaning here
         status = 130
