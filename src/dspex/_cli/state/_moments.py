@@ -17,17 +17,17 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def version_at(states: StateManager, module_id: str, at: str) -> Version:
-    """The version that a text means: "latest", an exact id, a tag, and where it is none of these a moment.
+    """The version that a text means: "latest", an exact id, a tag, the head of a branch, a moment, in this order.
 
     Raises NotFoundError.
     """
     try:
         return states.version(module_id, at)
     except NotFoundError:
-        moment = moment_of(at)
-        if moment is None:
+        head, moment = states.head(module_id, at), moment_of(at)
+        if head is None and moment is None:
             raise
-    return states.version(module_id, moment)
+    return head or states.version(module_id, moment or at)
 
 
 def moment_of(text: str) -> datetime | None:

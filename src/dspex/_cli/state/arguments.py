@@ -17,7 +17,10 @@ _Module = Annotated[str, typer.Argument(metavar="MODULE", help="The id of a modu
 _Name = Annotated[str, typer.Argument(metavar="NAME")]
 _Pattern = Annotated[str, typer.Argument(metavar="[PATTERN]", help="Modules, as shells match: 'shop/*'.")]
 _At = Annotated[
-    str, typer.Option(metavar="VERSION|TAG|MOMENT", help="An id, a tag, latest, or a moment: 2026-11-23T17:00.")
+    str,
+    typer.Option(
+        metavar="VERSION|TAG|BRANCH|MOMENT", help="An id, a tag, a branch, latest, or a moment: 2026-11-23T17:00."
+    ),
 ]
 _Versioning = Annotated[
     str, typer.Option(metavar="HOW", help="How new versions are called: incremental, timestamp, semantic, content.")
@@ -106,7 +109,7 @@ def _show(
 def _diff(
     context: typer.Context,
     module: _Module,
-    a: Annotated[str, typer.Argument(metavar="A", help="A version, tag or moment.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A version, tag, branch or moment.")],
     b: Annotated[str, typer.Argument(metavar="[B]", help="Another.")] = "latest",
     *,
     store: _Store = None,
@@ -414,7 +417,7 @@ def _leave(
     from dspex._cli.state._opening import opened
 
     try:
-        with opened(store or context.find_root().obj or context.obj, **options, **more()) as states:
+        with opened(store or context.obj, **options, **more()) as states:
             status = command(states)
     except KeyboardInterrupt:  # Typer would make it 1, which has its meaning here
         status = 130

@@ -31,6 +31,8 @@ def migrate(states: StateManager, module_id: str, to_schema: str, at: str, *, pl
     made = states.migrate_state(module_id, to_schema, at=version)
     if as_json:
         print_json(version_as_dict(made))
+    elif not steps:
+        say(f"{made} has that schema already: {to_schema}")
     else:
         say(f"{made} has schema {made.schema}, of {version.id} by {_path(version, steps)}")
     return 0

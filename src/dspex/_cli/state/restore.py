@@ -9,14 +9,19 @@ from dspex._cli.state._output import print_json, say, version_as_dict
 from dspex.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dspex.versions import StateManager, Version
 
 
 def restore(states: StateManager, pattern: str, at: str, *, as_json: bool) -> int:
     """Make the newest of all modules that match what `at` names, an id, a tag or a moment; of all, or of none."""
+    before = [module_id for module_id in states.modules(pattern) if states.head(module_id)]
     if not states.modules(pattern):
         raise NotFoundError(f"no module in {states.store!r} matches {pattern!r}")
-    return restored(_restored(states, pattern, at), as_json=as_json)
+    versions = _restored(states, pattern, at)
+    gone = [module_id for module_id in before if states.head(module_id) is None]
+    return show(versions, gone, as_json=as_json)
 
 
 def _restored(states: StateManager, pattern: str, at: str) -> list[Version]:
@@ -29,13 +34,15 @@ def _restored(states: StateManager, pattern: str, at: str) -> list[Version]:
     return states.restore(at=moment, pattern=pattern)
 
 
-def restored(versions: list[Version], *, as_json: bool) -> int:
-    """Show the versions that restoring made."""
+def show(versions: list[Version], gone: Sequence[str] = (), *, as_json: bool) -> int:
+    """Show the versions that restoring made, and the modules that have no newest one any more."""
     if as_json:
-        print_json([version_as_dict(version) for version in versions])
+        print_json({"restored": [version_as_dict(version) for version in versions], "emptied": gone})
         return 0
     for version in versions:
         say(f"{version} is what {version.metadata['restored_from']} was")
-    if not versions:
+    for module_id in gone:
+        say(f"{module_id} did not exist then: it has no newest version, and its versions stay")
+    if not versions and not gone:
         say("nothing to restore: all is as it was")
     return 0

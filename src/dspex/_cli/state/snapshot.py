@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dspex._cli.state._output import console, counted, print_json, say, shown, table, time_shown
-from dspex._cli.state.restore import restored
+from dspex._cli.state.restore import show
 from dspex.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def ls(states: StateManager, *, as_json: bool) -> int:
 
 def restore(states: StateManager, name: str, *, as_json: bool) -> int:
     """Make the versions of a snapshot the newest again."""
-    return restored(states.restore_snapshot(name), as_json=as_json)
+    return show(states.restore_snapshot(name), as_json=as_json)
 
 
 def rm(states: StateManager, name: str, *, as_json: bool) -> int:

@@ -63,7 +63,7 @@ def _brought(bring: Callable[[Any], Synced], doing: str, as_json: bool) -> int:
         print_json({"versions": done.versions, "moved": _places(done.moved), "merged": _places(done.merged)})
     else:
         merged = f", {counted(len(done.merged), 'merge')}" if done.merged else ""
-        say(f"{counted(done.versions, 'version')} brought, {len(done.moved):,} heads moved on{merged}")
+        say(f"{counted(done.versions, 'version')} brought, {counted(len(done.moved), 'head')} moved on{merged}")
     return 0
 
 
