@@ -1,0 +1,273 @@
+"""`Interpreter`: DSPy's `PythonInterpreter`, with a session of dspex's in place of Deno and Pyodide."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
+from dspy.utils.callback import with_callbacks
+
+from dspex.errors import ClosedError, DspexError
+from dspex.integrations.dspy import _errors, _guest, _shared, _strict, _tools, _values
+from dspex.integrations.dspy._inputs import Inputs
+from dspex.integrations.dspy._paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from os import PathLike
+
+    from dspex.execution._executor import CodeExecutor
+    from dspex.execution._result import ExecutionResult
+    from dspex.execution._session import Session
+    from dspex.execution._tools import Tool
+
+_RESERVED: Final = frozenset(("SUBMIT", "_dspex", _guest.SUBMITTED))
+_LIVED: Final = frozenset(("syntax", "runtime", "policy", "value_limit"))  # failures that never end a session
+_WITHIN: ContextVar[tuple[int, ...]] = ContextVar("dspex_dspy_within", default=())  # interpreters that wait for a tool
+
+
+class Interpreter:
+    """Runs the code that DSPy's modules write, in a sandbox of dspex's; takes the place of `dspy.PythonInterpreter`.
+
+    The keywords are DSPy's. `deno_command` is ignored. Files of `enable_read_paths` and `enable_write_paths` lie under
+    their own names in the program's working directory; the latter are written back after each call, unless `sync_files` is
+    False. `strict_dspy` gives DSPy's exact values and texts with what they lose. `executor` is whose sessions are used; by
+    default all interpreters of a process share one, with `enable_network_access` one for each set of hosts.
+
+    May be used from any thread: calls run one after the other. `tools` and `output_fields` may be changed at any time; that
+    holds from the next `execute` on. `last` is the `ExecutionResult` behind the latest one.
+    """
+
+    execution_instructions = (
+        "Python code runs in CPython inside a sandbox without network. State persists across executions. The whole "
+        "standard library is available; subprocesses are not, nor are files of the host."
+    )
+
+    def __init__(
+        self,
+        deno_command: Sequence[str] | None = None,
+        enable_read_paths: Sequence[PathLike[str] | str] | None = None,
+        enable_write_paths: Sequence[PathLike[str] | str] | None = None,
+        enable_env_vars: Sequence[str] | None = None,
+        enable_network_access: Sequence[str] | None = None,
+        sync_files: bool = True,
+        tools: Mapping[str, Callable[..., Any]] | None = None,
+        output_fields: list[dict[str, Any]] | None = None,
+        callbacks: Sequence[Any] | None = None,
+        *,
+        executor: CodeExecutor | None = None,
+        strict_dspy: bool = False,
+    ) -> None:
+        if isinstance(deno_command, dict):
+            raise TypeError("deno_command must be a list of strings, not a dict")
+        self._paths = Paths(enable_read_paths, enable_write_paths, enable_env_vars, sync_files)
+        self._hosts = tuple(enable_network_access or ())
+        self._executor = executor
+        self.strict_dspy = strict_dspy
+        self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
+        self.output_fields = output_fields
+        self.callbacks = list(callbacks or [])
+        self.last: ExecutionResult | None = None
+        self._session: Session | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+        self._offered: dict[str, Tool] = {}  # what the session looks at anew in each call
+        self._prepared: object = None  # the tools and fields that the guest was prepared for
+        self._submitted: list[dict[str, Any]] = []
+        self._inputs = Inputs()
+
+    # --- DSPy's protocol ------------------------------------------------------------------------------------------------
+
+    @with_callbacks
+    def start(self) -> None:
+        """Open the session and prepare its guest. Does nothing when that was done. Raises `CodeInterpreterError`."""
+        self._check_active()
+        if self._session is not None:
+            return
+        try:
+            session = (self._executor or _shared.executor(self._hosts)).session(tools=self._offered)
+            self._offered[_guest.SUBMITTED] = _tools.offered(_guest.SUBMITTED, self._take, self._received)
+            self._session = session
+            session.execute(_guest.PRELUDE, environment=self._paths.environment(), files=self._paths.files()).unwrap()
+        except (DspexError, OSError) as error:
+            raise self._broken(error) from error
+
+    @with_callbacks
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        """Run `code` with `variables` as names of its own.
+
+        Returns `FinalOutput` when it called SUBMIT, else the value of its last expression, or what it printed where that is
+        None. Raises `SyntaxError` and DSPy's `CodeExecutionError` for what the code may mend, `CodeInterpreterError` for
+        anything else; after one that ended the session each call raises it.
+        """
+        if id(self) in _WITHIN.get():
+            raise CodeInterpreterError("the interpreter cannot execute recursively from one of its tools.")
+        self._check_active()
+        _values.check_names(variables or ())
+        carry = _strict.sent if self.strict_dspy else _values.carried
+        given = {name: carry(value) for name, value in (variables or {}).items()}
+        with self._turn():
+            self._check_active()
+            if self._session is None:
+                self.start()
+            try:
+                self._prepare()
+                return self._outcome(self._run(code, given))
+            except DspexError as error:
+                raise self._broken(error) from error
+
+    @with_callbacks
+    def shutdown(self) -> None:
+        """End the session and all that runs in it. May be called again."""
+        self._ended = True
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+        self._inputs.forget()
+
+    @with_callbacks
+    def invoke_tool(self, tool_name: str, kwargs: dict[str, Any]) -> Any:
+        """Call one of `tools`, as a program does. Raises `CodeInterpreterError` where there is none of that name."""
+        if tool_name not in self.tools:
+            raise CodeInterpreterError(f"Unknown tool: {tool_name}")
+        value = self.tools[tool_name](*getattr(kwargs, "positional", ()), **kwargs)
+        return _tools.finished(value) if inspect.iscoroutine(value) else value
+
+    async def aexecute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        """`execute` for event loops: in a thread, so that the loop goes on."""
+        return await asyncio.to_thread(self.execute, code, variables)
+
+    def __call__(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        return self.execute(code, variables)
+
+    def __enter__(self) -> Interpreter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    # --- One call -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._lock:
+            before = _WITHIN.set((*_WITHIN.get(), id(self)))
+            try:
+                yield
+            finally:
+                _WITHIN.reset(before)
+
+    def _prepare(self) -> None:
+        """Let the guest have the tools and fields of now. Raises `CodeInterpreterError` for names that cannot be."""
+        wanted = (dict(self.tools), [dict(field) for field in self.output_fields or ()])
+        if wanted == self._prepared:
+            return
+        tools = {name: self._tool(name, function) for name, function in self.tools.items()}
+        try:
+            source = _guest.submit_source(self.output_fields)
+        except (ValueError, KeyError) as error:
+            raise CodeInterpreterError(f"output_fields: {error}") from error
+        if self._prepared is not None:
+            self._inside("release")
+        submitted = self._offered[_guest.SUBMITTED]
+        self._offered.clear()
+        self._offered.update(tools, **{_guest.SUBMITTED: submitted})
+        self._inside("bind", list(tools), source)
+        self._prepared = wanted
+
+    def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
+        if name in _RESERVED:
+            raise CodeInterpreterError(f"a tool cannot be called {name!r}: the interpreter has that name for itself")
+        _check_tool(name, function)
+        return _tools.offered(name, function, self._invoked)
+
+    def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
+        new, again, marks = (variables, [], {}) if self.strict_dspy else self._inputs.divided(variables)
+        if again and not self._inside("again", *again, check=False):
+            self._inputs.forget()
+            new, marks = variables, {}
+        assert self._session is not None
+        self._submitted.clear()
+        if marks:
+            self._session.execute(_guest.calling("keep", *marks), {name: new.pop(name) for name in marks}).unwrap()
+            self._inputs.sent(marks)
+        self.last = self._session.execute(code, new)
+        self._paths.write_back(self.last.files)
+        return self.last
+
+    def _inside(self, method: str, *arguments: object, check: bool = True) -> bool:
+        """Call what is prepared in the guest; a program that broke it has to live without."""
+        assert self._session is not None
+        result = self._session.execute(_guest.calling(method, *arguments))
+        if check and result.error is not None and result.error.type == "NameError":
+            self._session.execute(_guest.PRELUDE).unwrap()
+            self._session.execute(_guest.calling(method, *arguments)).unwrap()
+        return result.ok
+
+    def _outcome(self, result: ExecutionResult) -> Any:
+        failure = result.error
+        if failure is None:
+            value = result.value if result.value_repr is None else result.value_repr
+            value = _strict.received(value) if self.strict_dspy else value
+            return result.stdout if value is None else value
+        if failure.type == _guest.FINAL and self._submitted:
+            fields = self._submitted[-1]
+            return FinalOutput(_strict.received(fields) if self.strict_dspy else fields)
+        if failure.kind not in _LIVED and self._is_lost():
+            raise self._broken(None, f"{failure.type}: {failure.message}")
+        raise _errors.raised(result, failure, strict=self.strict_dspy)
+
+    # --- Tools ----------------------------------------------------------------------------------------------------------
+
+    def _invoked(self, name: str, arguments: _tools.Arguments) -> Any:
+        value = self.invoke_tool(name, arguments)
+        return _strict.answered(value) if self.strict_dspy else _values.answered(value)
+
+    def _take(self, fields: dict[str, Any]) -> None:
+        """The signature of the tool that SUBMIT calls."""
+
+    def _received(self, name: str, arguments: _tools.Arguments) -> None:
+        fields = arguments["fields"]
+        if not isinstance(fields, dict):
+            raise TypeError("SUBMIT takes fields by their names")
+        self._submitted.append(fields)
+
+    # --- The end --------------------------------------------------------------------------------------------------------
+
+    def _check_active(self) -> None:
+        if self._ended:
+            raise CodeInterpreterError(
+                "the interpreter's session has ended (shutdown, or it was lost); create a new interpreter for a fresh session."
+            )
+
+    def _is_lost(self) -> bool:
+        try:
+            assert self._session is not None
+            return not self._session.execute("").ok
+        except ClosedError:
+            return True
+
+    def _broken(self, cause: BaseException | None, what: str = "") -> CodeInterpreterError:
+        """The error for a session that is over; its state is lost."""
+        if isinstance(cause, ValueError):  # the caller's own mistake: nothing ran
+            return CodeInterpreterError(str(cause))
+        self._ended = True
+        if self._session is not None:
+            self._session.close()
+        return CodeInterpreterError(
+            f"{what or cause}; the interpreter state was lost. Create a new interpreter for a fresh session."
+        )
+
+
+def _check_tool(name: object, function: object) -> None:
+    from dspex.languages._values import name_fault
+
+    if reason := name_fault(name):
+        raise CodeInterpreterError(f"tool {name!r} {reason}")
+    if not callable(function):
+        raise CodeInterpreterError(f"tool {name!r} is a {type(function).__name__}; it must be a function")
