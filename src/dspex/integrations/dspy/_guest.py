@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 SUBMITTED: Final = "_dspex_submitted"  # the tool that carries the fields
+_ENGINE: Final = "_dspex_tool_"  # before names that the engine keeps for itself
 FINAL: Final = "FinalOutput"  # the exception that ends the program
 
 PRELUDE: Final = f'''
@@ -34,15 +35,15 @@ def _dspex():
         def release(self):
             for name, (engine, ours) in bound.items():
                 if names.get(name) is ours:
-                    names[name] = engine
+                    del names[name]
+                    names[engine.__name__] = engine
             bound.clear()
 
         def bind(self, tools, source):
-            for name in tools:
-                engine = names.get(name)
-                if hasattr(engine, "wait"):
-                    bound[name] = engine, engine.wait
-                    names[name] = engine.wait
+            for name, called in tools:
+                engine = names[called]
+                bound[name] = engine, engine.wait
+                names[name] = engine.wait
             self.carry = names["{SUBMITTED}"].wait
             made = {{"_dspex": self}}
             exec(source, made)
@@ -68,6 +69,11 @@ _dspex = _dspex()
 def calling(method: str, *arguments: object) -> str:
     """A program that calls a method of what is prepared; arguments are str and lists of them."""
     return f"_dspex.{method}({', '.join(map(repr, arguments))})"
+
+
+def engine_name(name: str) -> str:
+    """The name under which a tool crosses; the engine has those with two underscores on both sides for itself."""
+    return _ENGINE + name.strip("_") if name.startswith("__") and name.endswith("__") else name
 
 
 def submit_source(fields: Sequence[Mapping[str, Any]] | None) -> str:

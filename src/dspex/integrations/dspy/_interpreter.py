@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -91,7 +92,9 @@ class Interpreter:
             return
         try:
             session = (self._executor or _shared.executor(self._hosts)).session(tools=self._offered)
-            self._offered[_guest.SUBMITTED] = _tools.offered(_guest.SUBMITTED, self._take, self._received)
+            self._offered[_guest.SUBMITTED] = _tools.offered(
+                _guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received)
+            )
             self._session = session
             session.execute(_guest.PRELUDE, environment=self._paths.environment(), files=self._paths.files()).unwrap()
         except (DspexError, OSError) as error:
@@ -167,7 +170,7 @@ class Interpreter:
         wanted = (dict(self.tools), [dict(field) for field in self.output_fields or ()])
         if wanted == self._prepared:
             return
-        tools = {name: self._tool(name, function) for name, function in self.tools.items()}
+        tools = {_guest.engine_name(str(name)): self._tool(name, function) for name, function in self.tools.items()}
         try:
             source = _guest.submit_source(self.output_fields)
         except (ValueError, KeyError) as error:
@@ -177,14 +180,14 @@ class Interpreter:
         submitted = self._offered[_guest.SUBMITTED]
         self._offered.clear()
         self._offered.update(tools, **{_guest.SUBMITTED: submitted})
-        self._inside("bind", list(tools), source)
+        self._inside("bind", [(name, _guest.engine_name(name)) for name in self.tools], source)
         self._prepared = wanted
 
     def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
         if name in _RESERVED:
             raise CodeInterpreterError(f"a tool cannot be called {name!r}: the interpreter has that name for itself")
         _check_tool(name, function)
-        return _tools.offered(name, function, self._invoked)
+        return _tools.offered(name, _guest.engine_name(name), function, _weakly(self._invoked))
 
     def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
         new, again, marks = (variables, [], {}) if self.strict_dspy else self._inputs.divided(variables)
@@ -194,7 +197,8 @@ class Interpreter:
         assert self._session is not None
         self._submitted.clear()
         if marks:
-            self._session.execute(_guest.calling("keep", *marks), {name: new.pop(name) for name in marks}).unwrap()
+            self._session.execute("", {name: new.pop(name) for name in marks}).unwrap()
+            self._inside("keep", *marks)
             self._inputs.sent(marks)
         self.last = self._session.execute(code, new)
         self._paths.write_back(self.last.files)
@@ -204,7 +208,7 @@ class Interpreter:
         """Call what is prepared in the guest; a program that broke it has to live without."""
         assert self._session is not None
         result = self._session.execute(_guest.calling(method, *arguments))
-        if check and result.error is not None and result.error.type == "NameError":
+        if check and not result.ok:
             self._session.execute(_guest.PRELUDE).unwrap()
             self._session.execute(_guest.calling(method, *arguments)).unwrap()
         return result.ok
@@ -227,9 +231,6 @@ class Interpreter:
     def _invoked(self, name: str, arguments: _tools.Arguments) -> Any:
         value = self.invoke_tool(name, arguments)
         return _strict.answered(value) if self.strict_dspy else _values.answered(value)
-
-    def _take(self, fields: dict[str, Any]) -> None:
-        """The signature of the tool that SUBMIT calls."""
 
     def _received(self, name: str, arguments: _tools.Arguments) -> None:
         fields = arguments["fields"]
@@ -267,7 +268,23 @@ class Interpreter:
 def _check_tool(name: object, function: object) -> None:
     from dspex.languages._values import name_fault
 
-    if reason := name_fault(name):
+    if reason := name_fault(_guest.engine_name(name) if isinstance(name, str) else name):
         raise CodeInterpreterError(f"tool {name!r} {reason}")
     if not callable(function):
         raise CodeInterpreterError(f"tool {name!r} is a {type(function).__name__}; it must be a function")
+
+
+def _fields(fields: dict[str, Any]) -> None:
+    """What the tool that SUBMIT calls looks like."""
+
+
+def _weakly(method: Callable[[str, _tools.Arguments], Any]) -> Callable[[str, _tools.Arguments], Any]:
+    """A method that keeps its object from nothing: the session holds its tools, and the interpreter the session."""
+    known = weakref.WeakMethod(method)
+
+    def call(name: str, arguments: _tools.Arguments) -> Any:
+        method = known()
+        assert method is not None  # tools are called while `execute` runs
+        return method(name, arguments)
+
+    return call

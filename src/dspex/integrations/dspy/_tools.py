@@ -20,8 +20,8 @@ class Arguments(dict[str, Any]):
     positional: tuple[Any, ...] = ()
 
 
-def offered(name: str, function: Callable[..., Any], invoke: Callable[[str, Arguments], Any]) -> Tool:
-    """`function` as a tool that calls `invoke` with its name and arguments, and tells programs what it is."""
+def offered(name: str, called: str, function: Callable[..., Any], invoke: Callable[[str, Arguments], Any]) -> Tool:
+    """`function` as a tool that crosses as `called`, calls `invoke` with `name` and arguments, and tells what it is."""
     known = Tool(function, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -30,7 +30,7 @@ def offered(name: str, function: Callable[..., Any], invoke: Callable[[str, Argu
     call.__name__, call.__doc__ = name, known.facts.about
     if known.facts.signature is not None:
         call.__signature__ = known.facts.signature  # type: ignore[attr-defined]
-    return Tool(call, name)
+    return Tool(call, called)
 
 
 def named(tool: Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
