@@ -11,9 +11,10 @@ import pytest
 
 dspy = pytest.importorskip("dspy")
 
+from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError, FinalOutput  # noqa: E402
+
 from dspex import CodeExecutor, ResourceLimits  # noqa: E402
 from dspex.integrations.dspy import Interpreter  # noqa: E402
-from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError, FinalOutput  # noqa: E402
 
 
 @pytest.fixture(scope="module")

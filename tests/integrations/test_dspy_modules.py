@@ -4,8 +4,9 @@ import pytest
 
 dspy = pytest.importorskip("dspy")
 
-from dspex.integrations.dspy import Interpreter  # noqa: E402
 from dspy.utils import DummyLM  # noqa: E402
+
+from dspex.integrations.dspy import Interpreter  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 

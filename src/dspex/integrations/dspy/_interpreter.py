@@ -49,7 +49,7 @@ class Interpreter:
         "standard library is available; subprocesses are not, nor are files of the host."
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (the order is DSPy's)
         self,
         deno_command: Sequence[str] | None = None,
         enable_read_paths: Sequence[PathLike[str] | str] | None = None,
@@ -79,6 +79,7 @@ class Interpreter:
         self._lock = threading.Lock()
         self._offered: dict[str, Tool] = {}  # what the session looks at anew in each call
         self._prepared: object = None  # the tools and fields that the guest was prepared for
+        self._anew = False
         self._submitted: list[dict[str, Any]] = []
         self._inputs = Inputs()
 
@@ -154,6 +155,15 @@ class Interpreter:
     def __exit__(self, *_: object) -> None:
         self.shutdown()
 
+    @property
+    def _tools_registered(self) -> bool:
+        """DSPy's modules set this to False when they have changed tools or fields, and so may have reset the names."""
+        return self._prepared is not None
+
+    @_tools_registered.setter
+    def _tools_registered(self, registered: bool) -> None:
+        self._anew = not registered
+
     # --- One call -------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -168,7 +178,7 @@ class Interpreter:
     def _prepare(self) -> None:
         """Let the guest have the tools and fields of now. Raises `CodeInterpreterError` for names that cannot be."""
         wanted = (dict(self.tools), [dict(field) for field in self.output_fields or ()])
-        if wanted == self._prepared:
+        if wanted == self._prepared and not self._anew:
             return
         tools = {_guest.engine_name(str(name)): self._tool(name, function) for name, function in self.tools.items()}
         try:
@@ -181,7 +191,7 @@ class Interpreter:
         self._offered.clear()
         self._offered.update(tools, **{_guest.SUBMITTED: submitted})
         self._inside("bind", [(name, _guest.engine_name(name)) for name in self.tools], source)
-        self._prepared = wanted
+        self._prepared, self._anew = wanted, False
 
     def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
         if name in _RESERVED:
