@@ -76,7 +76,7 @@ class Interpreter:
         self.last: ExecutionResult | None = None
         self._session: Session | None = None
         self._ended = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `execute` starts what was not started
         self._offered: dict[str, Tool] = {}  # what the session looks at anew in each call
         self._prepared: object = None  # the tools and fields that the guest was prepared for
         self._anew = False
@@ -88,18 +88,10 @@ class Interpreter:
     @with_callbacks
     def start(self) -> None:
         """Open the session and prepare its guest. Does nothing when that was done. Raises `CodeInterpreterError`."""
-        self._check_active()
-        if self._session is not None:
-            return
-        try:
-            session = (self._executor or _shared.executor(self._hosts)).session(tools=self._offered)
-            self._offered[_guest.SUBMITTED] = _tools.offered(
-                _guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received)
-            )
-            self._session = session
-            session.execute(_guest.PRELUDE, environment=self._paths.environment(), files=self._paths.files()).unwrap()
-        except (DspexError, OSError) as error:
-            raise self._broken(error) from error
+        with self._lock:
+            self._check_active()
+            if self._session is None:
+                self._open()
 
     @with_callbacks
     def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
@@ -175,6 +167,17 @@ class Interpreter:
             finally:
                 _WITHIN.reset(before)
 
+    def _open(self) -> None:
+        try:
+            session = (self._executor or _shared.executor(self._hosts)).session(tools=self._offered)
+            self._offered[_guest.SUBMITTED] = _tools.offered(
+                _guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received)
+            )
+            self._session = session
+            session.execute(_guest.PRELUDE, environment=self._paths.environment(), files=self._paths.files()).unwrap()
+        except (DspexError, OSError) as error:
+            raise self._broken(error) from error
+
     def _prepare(self) -> None:
         """Let the guest have the tools and fields of now. Raises `CodeInterpreterError` for names that cannot be."""
         wanted = (dict(self.tools), [dict(field) for field in self.output_fields or ()])
@@ -239,8 +242,12 @@ class Interpreter:
     # --- Tools ----------------------------------------------------------------------------------------------------------
 
     def _invoked(self, name: str, arguments: _tools.Arguments) -> Any:
-        value = self.invoke_tool(name, arguments)
-        return _strict.answered(value) if self.strict_dspy else _values.answered(value)
+        if not self.strict_dspy:
+            return _values.answered(self.invoke_tool(name, arguments))
+        try:
+            return _strict.answered(self.invoke_tool(name, arguments))
+        except Exception as error:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _received(self, name: str, arguments: _tools.Arguments) -> None:
         fields = arguments["fields"]
