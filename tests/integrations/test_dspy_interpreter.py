@@ -401,7 +401,7 @@ def test_callbacks_come_in_dspys_order(make):
 
 def test_strict_dspy_loses_what_dspy_loses(make):
     """Values, variables, tools' results and texts are DSPy's, with the session alive where DSPy's died."""
-    interpreter = make(strict_dspy=True, tools={"nothing": lambda: None, "fail": lambda: [][0]})
+    interpreter = make(strict_dspy=True, tools={"nothing": lambda: None, "fail": lambda: int("x")})
     assert interpreter.execute("{'a': None, 'b': 1.0, 'c': {1}, 'd': b'a', 'e': float('nan')}") == {
         "b": 1,
         "c": {},
@@ -409,7 +409,7 @@ def test_strict_dspy_loses_what_dspy_loses(make):
         "e": None,
     }
     assert interpreter.execute("[type(x).__name__, nothing()]", {"x": (1,)}) == ["list", ""]
-    with pytest.raises(CodeExecutionError, match=r"^RuntimeError: \['IndexError: list index out of range'\]$"):
+    with pytest.raises(CodeExecutionError, match=r"^RuntimeError: \[.*ValueError: invalid literal"):
         interpreter.execute("fail()")
     with pytest.raises(CodeExecutionError, match=r"^ZeroDivisionError: \['division by zero'\]$"):
         interpreter.execute("1 / 0")
