@@ -66,6 +66,7 @@ class Interpreter:
     ) -> None:
         if isinstance(deno_command, dict):
             raise TypeError("deno_command must be a list of strings, not a dict")
+        self.deno_command, self.deno_process = list(deno_command or ()), None  # which callers of DSPy's look at
         self._paths = Paths(enable_read_paths, enable_write_paths, enable_env_vars, sync_files)
         self._hosts = tuple(enable_network_access or ())
         self._executor = executor
@@ -234,7 +235,7 @@ class Interpreter:
             return result.stdout if value is None else value
         if failure.type == _guest.FINAL and self._submitted:
             fields = self._submitted[-1]
-            return FinalOutput(_strict.received(fields) if self.strict_dspy else fields)
+            return FinalOutput(_strict.submitted(fields) if self.strict_dspy else fields)
         if failure.kind not in _LIVED and self._is_lost():
             raise self._broken(None, f"{failure.type}: {failure.message}")
         raise _errors.raised(result, failure, strict=self.strict_dspy)

@@ -6,7 +6,9 @@ import json
 import math
 from typing import Any
 
-from dspex.integrations.dspy._values import as_dspy, plain
+from dspy.primitives.code_interpreter import CodeInterpreterError
+
+from dspex.integrations.dspy._values import as_dspy, named, plain
 
 
 def sent(value: Any) -> Any:
@@ -53,6 +55,15 @@ def answered(value: Any) -> Any:
     if value is None:
         return ""
     try:
-        return json.loads(json.dumps(plain(value), allow_nan=False))
+        return json.loads(json.dumps(plain(named(value)), allow_nan=False))
     except (TypeError, ValueError):
         return str(value)
+    except CodeInterpreterError as error:
+        if error.__cause__ is not None:  # a model that pydantic cannot write
+            raise
+        return str(value)
+
+
+def submitted(fields: dict[str, Any]) -> Any:
+    """What SUBMIT was given after Python's own JSON, in which None and floats stay."""
+    return json.loads(json.dumps(fields, default=lambda value: {}, skipkeys=True))

@@ -81,10 +81,21 @@ def as_dspy(value: Any) -> Any:
     return plain(value) if isinstance(value, BaseModel) or _is_record(value) else _as_json(value)
 
 
+def named(value: Any) -> Any:
+    """Named tuples as dicts, at any depth: so DSPy's programs get them from tools."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: named(item) for key, item in value._asdict().items()}
+    if type(value) is dict:
+        return {key: named(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(named, value))
+    return value
+
+
 def answered(value: Any) -> Any:
     """What a tool returned, as the program gets it: as it is, or as a dict, or, as the last way out, as its text."""
     try:
-        return carried(value)
+        return carried(named(value))
     except CodeInterpreterError as error:
         if isinstance(error.__cause__, PydanticSerializationError):
             raise
