@@ -39,6 +39,13 @@ seen"""
     assert source.read_text() == "a,b\n"
 
 
+def test_the_working_directory_is_also_called_sandbox():
+    """Where programs written for other sandboxes look for their files; a mount of the policy there comes first."""
+    with CodeExecutor(max_concurrency=1, isolation="namespaces") as executor:
+        result = executor.execute("open('/sandbox/out', 'w').write(open('/sandbox/in').read())", files={"in": b"text"})
+    assert result.files["out"].read_bytes() == b"text"
+
+
 def test_what_a_program_leaves_comes_back(executor, tmp_path):
     """New files come back by name, also of a failed program; inputs that are as they were do not."""
     result = executor.execute(

@@ -415,6 +415,19 @@ def test_strict_dspy_loses_what_dspy_loses(make):
         interpreter.execute("1 / 0")
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("import sys\nsys.exit(0)", "SystemExit"), ("class Leave(SystemExit): pass\nraise Leave(0)", "Leave")],
+)
+def test_leaving_early_is_a_failure_where_dspy_has_one(make, code, text):
+    """A program that leaves well is none by itself; `strict_dspy` says so, and the session lives on."""
+    assert make().execute(f"print('seen')\n{code}") == "seen\n"
+    interpreter = make(strict_dspy=True)
+    with pytest.raises(CodeExecutionError, match=rf"^{text}: \[0\]$"):
+        interpreter.execute(code)
+    assert interpreter.execute("object()") == {}
+
+
 def test_files_and_environment_of_the_host(make, tmp_path, monkeypatch):
     """Files lie under their names; those that may be written come back; only variables that were named are there."""
     monkeypatch.setenv("GIVEN", "yes")
@@ -428,3 +441,4 @@ def test_files_and_environment_of_the_host(make, tmp_path, monkeypatch):
     code = "import os\nopen('out.txt', 'w').write('written')\nopen('in.txt').read(), os.getenv('GIVEN'), os.getenv('HIDDEN')"
     assert interpreter.execute(code) == ("read", "yes", None)
     assert (tmp_path / "out.txt").read_text() == "written"
+    assert interpreter.execute("open('/sandbox/in.txt').read()") == "read"  # where DSPy has them

@@ -230,8 +230,7 @@ class Interpreter:
     def _outcome(self, result: ExecutionResult) -> Any:
         failure = result.error
         if failure is None:
-            value = result.value if result.value_repr is None else result.value_repr
-            value = _strict.received(value) if self.strict_dspy else value
+            value = _strict.returned(result) if self.strict_dspy else _values.returned(result)
             return result.stdout if value is None else value
         if failure.type == _guest.FINAL and self._submitted:
             fields = self._submitted[-1]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError
 
 from dspex.integrations.dspy._values import as_dspy, named, plain
+
+if TYPE_CHECKING:
+    from dspex.execution._result import ExecutionResult
 
 
 def sent(value: Any) -> Any:
@@ -29,6 +32,15 @@ def _sorted(items: list[Any]) -> list[Any]:
         return sorted(items)
     except TypeError:
         return items
+
+
+def returned(result: ExecutionResult) -> Any:
+    """The value of a program that did not fail. Raises `CodeExecutionError` for one that left early, as DSPy does."""
+    if result.value_repr is not None:
+        return {}
+    if result.value is None and result.value_type is not None:
+        raise CodeExecutionError(f"{result.value_type}: [0]")
+    return received(result.value)
 
 
 def received(value: Any) -> Any:

@@ -17,6 +17,8 @@ from dspex.languages import _values
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dspex.execution._result import ExecutionResult
+
 _SCALARS: Final = (str, int, float, bool, bytes, type(None))
 
 
@@ -74,6 +76,11 @@ def _as_json(value: object) -> Any:
         return to_jsonable_python(value)
     except PydanticSerializationError:
         raise CodeInterpreterError(f"Unsupported value type: {type(value).__name__}") from None
+
+
+def returned(result: ExecutionResult) -> Any:
+    """The value of a program that did not fail; for one that cannot cross, what it looks like."""
+    return result.value if result.value_repr is None else result.value_repr
 
 
 def as_dspy(value: Any) -> Any:

@@ -189,6 +189,7 @@ class Guest:
         request = self._receive()
         text, flags, buffers = "", 0, []
         envelope: dict[str, Any] = {}
+        self._left = ""
         try:
             try:
                 python_interrupts.due = None
@@ -196,7 +197,9 @@ class Guest:
                 self._screen.begin()
                 value = self._run(request)
                 python_displays.end()
-                if value is not None:
+                if self._left:  # of its own will, before its end: no failure, and no value
+                    envelope["type"] = self._left
+                elif value is not None:
                     envelope["type"] = python_values.type_name(value)
                     encoded = python_values.encode(value, self._limit)
                     text, buffers = encoded.text, encoded.buffers
@@ -247,6 +250,7 @@ class Guest:
             return None if last is None else eval(last, names)
         except SystemExit as leave:
             if leave.code is None or leave.code == 0:
+                self._left = python_values.type_name(leave)
                 return None
             raise
 
