@@ -39,11 +39,14 @@ seen"""
     assert source.read_text() == "a,b\n"
 
 
-def test_the_working_directory_is_also_called_sandbox():
-    """Where programs written for other sandboxes look for their files; a mount of the policy there comes first."""
+def test_files_may_lie_in_sandbox_at_the_root():
+    """Where programs written for other sandboxes look for theirs: the folder of that name in the working directory."""
     with CodeExecutor(max_concurrency=1, isolation="namespaces") as executor:
-        result = executor.execute("open('/sandbox/out', 'w').write(open('/sandbox/in').read())", files={"in": b"text"})
-    assert result.files["out"].read_bytes() == b"text"
+        result = executor.execute(
+            "open('/sandbox/out', 'w').write(open('/sandbox/in').read())", files={"sandbox/in": b"text"}
+        )
+        assert result.files["sandbox/out"].read_bytes() == b"text"
+        assert executor.execute("open('/sandbox/out', 'w')").error.type == "FileNotFoundError"
 
 
 def test_what_a_program_leaves_comes_back(executor, tmp_path):

@@ -441,4 +441,8 @@ def test_files_and_environment_of_the_host(make, tmp_path, monkeypatch):
     code = "import os\nopen('out.txt', 'w').write('written')\nopen('in.txt').read(), os.getenv('GIVEN'), os.getenv('HIDDEN')"
     assert interpreter.execute(code) == ("read", "yes", None)
     assert (tmp_path / "out.txt").read_text() == "written"
-    assert interpreter.execute("open('/sandbox/in.txt').read()") == "read"  # where DSPy has them
+    assert interpreter.execute(
+        "os.path.abspath('in.txt') == os.path.realpath('/sandbox/in.txt')"
+    )  # where DSPy has them
+    with pytest.raises(CodeExecutionError, match="FileNotFoundError"):
+        make().execute("open('/sandbox/in.txt', 'w')")

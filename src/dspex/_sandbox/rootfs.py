@@ -26,8 +26,8 @@ RESOLVING: Final = (
     ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 )
 CERTIFICATES: Final = "/kernel/certificates.pem"  # that the host trusts, shown to guests that have a network
-# Programs written for other sandboxes, DSPy's among them, look for their files in /sandbox.
-_LINKS: Final = (("/tmp", "/run/sandbox/tmp"), ("/proc", "/kernel/proc"), ("/sandbox", "/run/sandbox/work"))
+# Programs written for other sandboxes, DSPy's among them, look for files in /sandbox: whoever has some puts them there.
+_LINKS: Final = (("/tmp", "/run/sandbox/tmp"), ("/proc", "/kernel/proc"), ("/sandbox", "/run/sandbox/work/sandbox"))
 _STAGES: Final = ("/mnt", "/media", "/srv", "/opt", "/var", "/run", "/home", "/tmp", "/boot", "/sys")
 
 

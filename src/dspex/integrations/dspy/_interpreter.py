@@ -36,8 +36,8 @@ class Interpreter:
     """Runs the code that DSPy's modules write, in a sandbox of dspex's; takes the place of `dspy.PythonInterpreter`.
 
     The keywords are DSPy's. `deno_command` is ignored. Files of `enable_read_paths` and `enable_write_paths` lie under
-    their own names in the program's working directory; the latter are written back after each call, unless `sync_files` is
-    False. `strict_dspy` gives DSPy's exact values and texts with what they lose. `executor` is whose sessions are used; by
+    their own names in /sandbox, where the program begins; the latter are written back after each call, unless `sync_files`
+    is False. `strict_dspy` gives DSPy's exact values and texts with what they lose. `executor` is whose sessions are used; by
     default all interpreters of a process share one, with `enable_network_access` one for each set of hosts.
 
     May be used from any thread: calls run one after the other. `tools` and `output_fields` may be changed at any time; that
@@ -175,7 +175,12 @@ class Interpreter:
                 _guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received)
             )
             self._session = session
-            session.execute(_guest.PRELUDE, environment=self._paths.environment(), files=self._paths.files()).unwrap()
+            session.execute(
+                _guest.PRELUDE,
+                environment=self._paths.environment(),
+                files=self._paths.files(),
+                working_directory=self._paths.directory,
+            ).unwrap()
         except (DspexError, OSError) as error:
             raise self._broken(error) from error
 

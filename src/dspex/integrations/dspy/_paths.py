@@ -1,10 +1,14 @@
-"""Files and environment variables of the host that a program may see, as DSPy's keywords name them."""
+"""Files and environment variables of the host that a program may see, as DSPy's keywords name them.
+
+DSPy has files in /sandbox. So they lie in a folder of that name, which the guest's root has a link to, and in which the
+program begins.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from dspex.execution._files import ResultFile
+
+_FOLDER: Final = "sandbox"
 
 
 class Paths:
@@ -33,7 +39,12 @@ class Paths:
         """Names in the working directory, to paths; one that is to be written need not be there."""
         for path in self._writable.values():
             path.touch()
-        return dict(self._all)
+        return {f"{_FOLDER}/{name}": path for name, path in self._all.items()}
+
+    @property
+    def directory(self) -> str | None:
+        """Where the program begins; None for its usual place, where there are no files."""
+        return _FOLDER if self._all else None
 
     def environment(self) -> dict[str, str]:
         """Those variables of the environment that were named and are there."""
@@ -43,8 +54,8 @@ class Paths:
         """Save what the program changed in files that it may write."""
         if self._sync and self._writable:
             for name, path in self._writable.items():
-                if name in changed:
-                    changed[name].save(path)
+                if (file := changed.get(f"{_FOLDER}/{name}")) is not None:
+                    file.save(path)
 
 
 def _by_name(paths: Iterable[os.PathLike[str] | str]) -> dict[str, Path]:
