@@ -48,6 +48,12 @@ class Inputs:
         """These are in the guest now."""
         self._held.update(marks)
 
+    def copy(self) -> Inputs:
+        """What a branch of the guest holds."""
+        same = Inputs()
+        same._held = dict(self._held)
+        return same
+
     def forget(self) -> None:
         """The guest may hold nothing any more."""
         self._held.clear()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import threading
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
 from dspy.utils.callback import with_callbacks
 
 from dspex.errors import ClosedError, DspexError
 from dspex.integrations.dspy import _errors, _guest, _shared, _strict, _tools, _values
+from dspex.integrations.dspy._factory import Factory
 from dspex.integrations.dspy._inputs import Inputs
 from dspex.integrations.dspy._paths import Paths
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from os import PathLike
 
+    from dspex.execution._checkpoint import Checkpoint
     from dspex.execution._executor import CodeExecutor
     from dspex.execution._result import ExecutionResult
     from dspex.execution._session import Session
@@ -38,7 +41,8 @@ class Interpreter:
     The keywords are DSPy's. `deno_command` is ignored. Files of `enable_read_paths` and `enable_write_paths` lie under
     their own names in /sandbox, where the program begins; the latter are written back after each call, unless `sync_files`
     is False. `strict_dspy` gives DSPy's exact values and texts with what they lose. `executor` is whose sessions are used; by
-    default all interpreters of a process share one, with `enable_network_access` one for each set of hosts.
+    default all interpreters of a process share one, with `enable_network_access` one for each set of hosts. With
+    `undo_failed` a program that fails leaves no trace: names and files are again what they were before it.
 
     May be used from any thread: calls run one after the other. `tools` and `output_fields` may be changed at any time; that
     holds from the next `execute` on. `last` is the `ExecutionResult` behind the latest one.
@@ -63,6 +67,7 @@ class Interpreter:
         *,
         executor: CodeExecutor | None = None,
         strict_dspy: bool = False,
+        undo_failed: bool = False,
     ) -> None:
         if isinstance(deno_command, dict):
             raise TypeError("deno_command must be a list of strings, not a dict")
@@ -71,6 +76,7 @@ class Interpreter:
         self._hosts = tuple(enable_network_access or ())
         self._executor = executor
         self.strict_dspy = strict_dspy
+        self.undo_failed = undo_failed
         self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
         self.output_fields = output_fields
         self.callbacks = list(callbacks or [])
@@ -78,7 +84,7 @@ class Interpreter:
         self._session: Session | None = None
         self._ended = False
         self._lock = threading.RLock()  # `execute` starts what was not started
-        self._offered: dict[str, Tool] = {}  # what the session looks at anew in each call
+        self._offered: dict[str, Tool] = {}  # the tools as they cross, by the names under which they do
         self._prepared: object = None  # the tools and fields that the guest was prepared for
         self._anew = False
         self._submitted: list[dict[str, Any]] = []
@@ -102,8 +108,7 @@ class Interpreter:
         None. Raises `SyntaxError` and DSPy's `CodeExecutionError` for what the code may mend, `CodeInterpreterError` for
         anything else; after one that ended the session each call raises it.
         """
-        if id(self) in _WITHIN.get():
-            raise CodeInterpreterError("the interpreter cannot execute recursively from one of its tools.")
+        self._check_outside()
         self._check_active()
         _values.check_names(variables or ())
         carry = _strict.sent if self.strict_dspy else _values.carried
@@ -114,7 +119,9 @@ class Interpreter:
                 self.start()
             try:
                 self._prepare()
-                return self._outcome(self._run(code, given))
+                variables = given if self.strict_dspy else self._send(given)
+                with self._undoing():
+                    return self._outcome(self._run(code, variables))
             except DspexError as error:
                 raise self._broken(error) from error
 
@@ -157,6 +164,85 @@ class Interpreter:
     def _tools_registered(self, registered: bool) -> None:
         self._anew = not registered
 
+    @classmethod
+    def factory(cls, **keywords: Any) -> Factory:
+        """What makes interpreters with these keywords, for `interpreter_factory=`; tells models what the class tells."""
+        return Factory(cls, keywords)
+
+    # --- Branching ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def fork(self) -> Interpreter: ...
+
+    @overload
+    def fork(self, n: int) -> list[Interpreter]: ...
+
+    def fork(self, n: int | None = None) -> Interpreter | list[Interpreter]:
+        """Another interpreter with the same names and files, copy on write; with `n`, a list of so many.
+
+        Each has its own `tools` from here, and does not write files back to the host. Raises `CodeInterpreterError` where
+        sessions cannot be branched.
+        """
+        with self._still() as session:
+            branches = [self._like(branch) for branch in session.fork(1 if n is None else n)]
+        return branches if n is not None else branches[0]
+
+    def checkpoint(self, name: str = "checkpoint") -> Checkpoint:
+        """What this interpreter's session is now, to come back to any number of times. Close it when it is done with."""
+        with self._still() as session:
+            return session.checkpoint(name)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Be again what the session was at `checkpoint`. Large inputs cross again."""
+        with self._still() as session:
+            session.restore(checkpoint)
+            self._inputs.forget()
+            self._anew = True
+
+    def become(self, branch: Interpreter) -> None:
+        """Go on where `branch` stands, which is shut down; files that may be written get what it left in them."""
+        with branch._still() as other, self._still() as session:
+            session.become(other)
+            self._inputs = branch._inputs
+            self._anew = True
+            self._paths.write_back(session.files)
+        branch.shutdown()
+
+    @contextmanager
+    def _still(self) -> Iterator[Session]:
+        """The session, started, while nothing runs in it."""
+        self._check_outside()
+        with self._turn():
+            self.start()
+            assert self._session is not None  # it has started
+            try:
+                yield self._session
+            except DspexError as error:
+                raise self._broken(error) from error
+
+    def _like(self, session: Session) -> Interpreter:
+        branch = copy.copy(self)
+        branch._session, branch._lock = session, threading.RLock()
+        branch.tools, branch.callbacks = dict(self.tools), list(self.callbacks)
+        branch._inputs, branch._paths = self._inputs.copy(), self._paths.apart()
+        branch._submitted, branch._anew, branch.last = [], True, None  # its tools are bound to itself
+        return branch
+
+    @contextmanager
+    def _undoing(self) -> Iterator[None]:
+        """Let the session be what it was when what is done here fails, also when that has ended it."""
+        if not self.undo_failed:
+            yield
+            return
+        assert self._session is not None
+        with self._session.checkpoint() as before:
+            try:
+                yield
+            except Exception:
+                lost, self._session = self._session, before.session()
+                lost.close()
+                raise
+
     # --- One call -------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -170,12 +256,8 @@ class Interpreter:
 
     def _open(self) -> None:
         try:
-            session = (self._executor or _shared.executor(self._hosts)).session(tools=self._offered)
-            self._offered[_guest.SUBMITTED] = _tools.offered(
-                _guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received)
-            )
-            self._session = session
-            session.execute(
+            self._session = (self._executor or _shared.executor(self._hosts)).session()
+            self._session.execute(
                 _guest.PRELUDE,
                 environment=self._paths.environment(),
                 files=self._paths.files(),
@@ -190,15 +272,14 @@ class Interpreter:
         if wanted == self._prepared and not self._anew:
             return
         tools = {_guest.engine_name(str(name)): self._tool(name, function) for name, function in self.tools.items()}
+        tools[_guest.SUBMITTED] = _tools.offered(_guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received))
         try:
             source = _guest.submit_source(self.output_fields)
         except (ValueError, KeyError) as error:
             raise CodeInterpreterError(f"output_fields: {error}") from error
         if self._prepared is not None:
             self._inside("release")
-        submitted = self._offered[_guest.SUBMITTED]
-        self._offered.clear()
-        self._offered.update(tools, **{_guest.SUBMITTED: submitted})
+        self._offered = tools
         self._inside("bind", [(name, _guest.engine_name(name)) for name in self.tools], source)
         self._prepared, self._anew = wanted, False
 
@@ -208,28 +289,35 @@ class Interpreter:
         _check_tool(name, function)
         return _tools.offered(name, _guest.engine_name(name), function, _weakly(self._invoked))
 
-    def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
-        new, again, marks = (variables, [], {}) if self.strict_dspy else self._inputs.divided(variables)
+    def _send(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Let the guest have the large ones among the variables, if it has not; returns all others."""
+        new, again, marks = self._inputs.divided(variables)
         if again and not self._inside("again", *again, check=False):
             self._inputs.forget()
-            new, marks = variables, {}
-        assert self._session is not None
-        self._submitted.clear()
+            return self._send(variables)
         if marks:
-            self._session.execute("", {name: new.pop(name) for name in marks}).unwrap()
+            self._call("", {name: new.pop(name) for name in marks}).unwrap()
             self._inside("keep", *marks)
             self._inputs.sent(marks)
-        self.last = self._session.execute(code, new)
-        self._paths.write_back(self.last.files)
+        return new
+
+    def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
+        self._submitted.clear()
+        self.last = self._call(code, variables)
+        if self.last.ok or not self.undo_failed:
+            self._paths.write_back(self.last.files)
         return self.last
+
+    def _call(self, code: str, variables: dict[str, Any] | None = None) -> ExecutionResult:
+        assert self._session is not None
+        return self._session.execute(code, variables, tools=self._offered)
 
     def _inside(self, method: str, *arguments: object, check: bool = True) -> bool:
         """Call what is prepared in the guest; a program that broke it has to live without."""
-        assert self._session is not None
-        result = self._session.execute(_guest.calling(method, *arguments))
+        result = self._call(_guest.calling(method, *arguments))
         if check and not result.ok:
-            self._session.execute(_guest.PRELUDE).unwrap()
-            self._session.execute(_guest.calling(method, *arguments)).unwrap()
+            self._call(_guest.PRELUDE).unwrap()
+            self._call(_guest.calling(method, *arguments)).unwrap()
         return result.ok
 
     def _outcome(self, result: ExecutionResult) -> Any:
@@ -240,7 +328,7 @@ class Interpreter:
         if failure.type == _guest.FINAL and self._submitted:
             fields = self._submitted[-1]
             return FinalOutput(_strict.submitted(fields) if self.strict_dspy else fields)
-        if failure.kind not in _LIVED and self._is_lost():
+        if failure.kind not in _LIVED and not self.undo_failed and self._is_lost():
             raise self._broken(None, f"{failure.type}: {failure.message}")
         raise _errors.raised(result, failure, strict=self.strict_dspy)
 
@@ -261,6 +349,10 @@ class Interpreter:
         self._submitted.append(fields)
 
     # --- The end --------------------------------------------------------------------------------------------------------
+
+    def _check_outside(self) -> None:
+        if id(self) in _WITHIN.get():
+            raise CodeInterpreterError("the interpreter cannot execute recursively from one of its tools.")
 
     def _check_active(self) -> None:
         if self._ended:

@@ -6,6 +6,7 @@ program begins.
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,6 +41,12 @@ class Paths:
         for path in self._writable.values():
             path.touch()
         return {f"{_FOLDER}/{name}": path for name, path in self._all.items()}
+
+    def apart(self) -> Paths:
+        """The same for a branch, which writes nothing back."""
+        branch = copy.copy(self)
+        branch._sync = False
+        return branch
 
     @property
     def directory(self) -> str | None:
