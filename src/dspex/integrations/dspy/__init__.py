@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dspex.integrations.dspy._best_of_n import BestOfN as BestOfN
     from dspex.integrations.dspy._interpreter import Interpreter as Interpreter
+    from dspex.integrations.dspy._rlm import RLM as RLM
 
-__all__ = ["Interpreter"]
+_PLACES = {"BestOfN": "_best_of_n", "Interpreter": "_interpreter", "RLM": "_rlm"}
+
+__all__ = ["RLM", "BestOfN", "Interpreter"]
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:  # DSPy is loaded when it is used, not when it is named
-        from dspex.integrations.dspy import _interpreter
-
-        return getattr(_interpreter, name)
+    if name in _PLACES:  # DSPy is loaded when it is used, not when it is named
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'dspex.integrations.dspy' has no attribute {name!r}")

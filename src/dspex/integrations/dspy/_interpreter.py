@@ -213,7 +213,8 @@ class Interpreter:
         """The session, started, while nothing runs in it."""
         self._check_outside()
         with self._turn():
-            self.start()
+            if self._session is None or self._ended:
+                self.start()
             assert self._session is not None  # it has started
             try:
                 yield self._session
