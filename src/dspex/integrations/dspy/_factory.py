@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dspex.integrations.dspy._interpreter import Interpreter
 
+_INSTRUCTIONS: Final = (
+    "Python code runs in CPython inside a sandbox {network}. State persists across executions. The whole standard library "
+    "is available; subprocesses are not, nor are files of the host."
+)
 _UNDONE: Final = " A step that raises an error is undone: afterwards names and files are what they were before it."
+
+
+def instructions(hosts: Sequence[str] = (), *, undo_failed: bool = False) -> str:
+    """What models are told about the place where their code runs."""
+    network = f"that reaches these hosts alone: {', '.join(map(str, hosts))}" if hosts else "without network"
+    return _INSTRUCTIONS.format(network=network) + (_UNDONE if undo_failed else "")
 
 
 class Factory:
@@ -20,7 +32,8 @@ class Factory:
     @property
     def execution_instructions(self) -> str:
         """What models are told about the place where their code runs."""
-        return self._kind.execution_instructions + (_UNDONE if self._keywords.get("undo_failed") else "")
+        hosts = self._keywords.get("enable_network_access") or ()
+        return instructions(hosts, undo_failed=self._keywords.get("undo_failed", False))
 
     def __call__(self) -> Interpreter:
         return self._kind(**self._keywords)

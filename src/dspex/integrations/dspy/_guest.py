@@ -76,13 +76,16 @@ def engine_name(name: str) -> str:
     return _ENGINE + name.strip("_") if name.startswith("__") and name.endswith("__") else name
 
 
+def field_names(fields: Sequence[Mapping[str, Any]] | None) -> list[Any]:
+    """The parameters of SUBMIT, in order."""
+    return [field["name"] for field in fields] if fields else ["output"]
+
+
 def submit_source(fields: Sequence[Mapping[str, Any]] | None) -> str:
     """The definition of SUBMIT. Raises `ValueError` for a field that cannot be a parameter."""
-    if not fields:
-        return "def SUBMIT(output):\n    _dspex.submit({'output': output})\n"
-    names = [field["name"] for field in fields]
+    names = field_names(fields)
     _check(names)
-    parameters = ", ".join(f"{field['name']}{_annotation(field)}" for field in fields)
+    parameters = ", ".join(f"{field['name']}{_annotation(field)}" for field in fields or ({"name": "output"},))
     return f"def SUBMIT({parameters}):\n    _dspex.submit({{{', '.join(f'{name!r}: {name}' for name in names)}}})\n"
 
 

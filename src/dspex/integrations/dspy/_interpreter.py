@@ -16,7 +16,7 @@ from dspy.utils.callback import with_callbacks
 
 from dspex.errors import ClosedError, DspexError
 from dspex.integrations.dspy import _errors, _guest, _shared, _strict, _tools, _values
-from dspex.integrations.dspy._factory import Factory
+from dspex.integrations.dspy._factory import Factory, instructions
 from dspex.integrations.dspy._inputs import Inputs
 from dspex.integrations.dspy._paths import Paths
 
@@ -48,10 +48,7 @@ class Interpreter:
     holds from the next `execute` on. `last` is the `ExecutionResult` behind the latest one.
     """
 
-    execution_instructions = (
-        "Python code runs in CPython inside a sandbox without network. State persists across executions. The whole "
-        "standard library is available; subprocesses are not, nor are files of the host."
-    )
+    execution_instructions = instructions()
 
     def __init__(  # noqa: PLR0917  (the order is DSPy's)
         self,
@@ -74,6 +71,10 @@ class Interpreter:
         self.deno_command, self.deno_process = list(deno_command or ()), None  # which callers of DSPy's look at
         self._paths = Paths(enable_read_paths, enable_write_paths, enable_env_vars, sync_files)
         self._hosts = tuple(enable_network_access or ())
+        if executor is not None and self._hosts:
+            raise CodeInterpreterError(
+                "enable_network_access: the policy of the executor that is given says which hosts"
+            )
         self._executor = executor
         self.strict_dspy = strict_dspy
         self.undo_failed = undo_failed
@@ -87,7 +88,7 @@ class Interpreter:
         self._offered: dict[str, Tool] = {}  # the tools as they cross, by the names under which they do
         self._prepared: object = None  # the tools and fields that the guest was prepared for
         self._anew = False
-        self._submitted: list[dict[str, Any]] = []
+        self._submitted: dict[str, Any] | None = None  # what SUBMIT carried over in this call
         self._inputs = Inputs()
 
     # --- DSPy's protocol ------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ class Interpreter:
 
     @classmethod
     def factory(cls, **keywords: Any) -> Factory:
-        """What makes interpreters with these keywords, for `interpreter_factory=`; tells models what the class tells."""
+        """What makes interpreters with these keywords, for `interpreter_factory=`, and tells models what these mean."""
         return Factory(cls, keywords)
 
     # --- Branching ------------------------------------------------------------------------------------------------------
@@ -226,7 +227,7 @@ class Interpreter:
         branch._session, branch._lock = session, threading.RLock()
         branch.tools, branch.callbacks = dict(self.tools), list(self.callbacks)
         branch._inputs, branch._paths = self._inputs.copy(), self._paths.apart()
-        branch._submitted, branch._anew, branch.last = [], True, None  # its tools are bound to itself
+        branch._anew, branch.last = True, None  # its tools are bound to itself
         return branch
 
     @contextmanager
@@ -303,7 +304,7 @@ class Interpreter:
         return new
 
     def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
-        self._submitted.clear()
+        self._submitted = None
         self.last = self._call(code, variables)
         if self.last.ok or not self.undo_failed:
             self._paths.write_back(self.last.files)
@@ -326,9 +327,8 @@ class Interpreter:
         if failure is None:
             value = _strict.returned(result) if self.strict_dspy else _values.returned(result)
             return result.stdout if value is None else value
-        if failure.type == _guest.FINAL and self._submitted:
-            fields = self._submitted[-1]
-            return FinalOutput(_strict.submitted(fields) if self.strict_dspy else fields)
+        if failure.type == _guest.FINAL and self._submitted is not None:
+            return FinalOutput(_strict.submitted(self._submitted) if self.strict_dspy else self._submitted)
         if failure.kind not in _LIVED and not self.undo_failed and self._is_lost():
             raise self._broken(None, f"{failure.type}: {failure.message}")
         raise _errors.raised(result, failure, strict=self.strict_dspy)
@@ -344,10 +344,10 @@ class Interpreter:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _received(self, name: str, arguments: _tools.Arguments) -> None:
-        fields = arguments["fields"]
-        if not isinstance(fields, dict):
-            raise TypeError("SUBMIT takes fields by their names")
-        self._submitted.append(fields)
+        fields, wanted = arguments["fields"], _guest.field_names(self.output_fields)
+        if not isinstance(fields, dict) or [*fields] != wanted:
+            raise TypeError(f"SUBMIT takes {', '.join(wanted)}")  # the program went past SUBMIT
+        self._submitted = fields
 
     # --- The end --------------------------------------------------------------------------------------------------------
 

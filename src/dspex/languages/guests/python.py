@@ -453,6 +453,7 @@ def _tune(settings: dict[str, Any]) -> None:
         _signal.setitimer(_signal.ITIMER_REAL, settings["seconds"])
 
 
+_to_json: Final = json.JSONEncoder().encode  # whatever a program makes of json.dumps
 _TYPES: Final[dict[str, bytes]] = {}  # the envelopes of values that crossed whole, by type: most answers are alike
 
 
@@ -460,9 +461,9 @@ def _packed(envelope: dict[str, Any]) -> bytes:
     if len(envelope) == 1 and "type" in envelope:
         name = envelope["type"]
         if name not in _TYPES and len(_TYPES) < 1000:
-            _TYPES[name] = json.dumps(envelope).encode()
-        return _TYPES.get(name) or json.dumps(envelope).encode()
-    return json.dumps(envelope).encode()
+            _TYPES[name] = _to_json(envelope).encode()
+        return _TYPES.get(name) or _to_json(envelope).encode()
+    return _to_json(envelope).encode()
 
 
 # --- Errors, as the program's author would see them ---------------------------------------------------------------------
