@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import branching, modules, peers
+from benchmarks import branching, dspy_interpreter, modules, peers
 from benchmarks.table import Row, median, milliseconds
 from dspex import CodeExecutor, ResourceLimits, SecurityPolicy
 
@@ -315,4 +315,5 @@ FIGURES = {
     "branching": lambda _: branching.branching(_floor),
     "modules": modules.modules,
     "examples": modules.examples,
+    "interpreters": dspy_interpreter.interpreters,
 }
