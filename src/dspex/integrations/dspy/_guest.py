@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 SUBMITTED: Final = "_dspex_submitted"  # the tool that carries the fields
+GIVEN: Final = "_dspex_given"  # the variable that holds large inputs on their way
 _ENGINE: Final = "_dspex_tool_"  # before names that the engine keeps for itself
 FINAL: Final = "FinalOutput"  # the exception that ends the program
 
 PRELUDE: Final = f'''
 def _dspex():
+    import gc, pickle
+
     names, bound, kept = globals(), {{}}, {{}}
 
     class {FINAL}(BaseException):
@@ -53,8 +56,17 @@ def _dspex():
             self.carry(fields)
             raise {FINAL}
 
-        def keep(self, *given):
-            kept.update((name, names[name]) for name in given)
+        def take(self, *pickled):
+            given = names.pop("{GIVEN}")
+            collecting = gc.isenabled()
+            gc.disable()  # it would take most of the time
+            try:
+                given.update((name, pickle.loads(given[name])) for name in pickled)
+            finally:
+                if collecting:
+                    gc.enable()
+            kept.update(given)
+            names.update(given)
 
         def again(self, *given):
             names.update((name, kept[name]) for name in given)

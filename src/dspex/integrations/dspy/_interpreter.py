@@ -111,18 +111,17 @@ class Interpreter:
         """
         self._check_outside()
         self._check_active()
-        _values.check_names(variables or ())
-        carry = _strict.sent if self.strict_dspy else _values.carried
-        given = {name: carry(value) for name, value in (variables or {}).items()}
+        given = dict(variables or {})
+        _values.check_names(given, self.tools)
         with self._turn():
             self._check_active()
             if self._session is None:
                 self.start()
             try:
                 self._prepare()
-                variables = given if self.strict_dspy else self._send(given)
+                small = self._send(given)
                 with self._undoing():
-                    return self._outcome(self._run(code, variables))
+                    return self._outcome(self._run(code, small))
             except DspexError as error:
                 raise self._broken(error) from error
 
@@ -293,15 +292,17 @@ class Interpreter:
 
     def _send(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Let the guest have the large ones among the variables, if it has not; returns all others."""
-        new, again, marks = self._inputs.divided(variables)
-        if again and not self._inside("again", *again, check=False):
+        if self.strict_dspy:
+            return {name: _strict.sent(value) for name, value in variables.items()}
+        parts = self._inputs.parted(variables)
+        if parts.again and not self._inside("again", *parts.again, check=False):
             self._inputs.forget()
             return self._send(variables)
-        if marks:
-            self._call("", {name: new.pop(name) for name in marks}).unwrap()
-            self._inside("keep", *marks)
-            self._inputs.sent(marks)
-        return new
+        small = {name: _values.carried(value) for name, value in parts.small.items()}
+        if parts.large:
+            self._inside("take", *parts.pickled, given=parts.large)
+            self._inputs.sent(parts)
+        return small
 
     def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
         self._submitted = None
@@ -314,12 +315,13 @@ class Interpreter:
         assert self._session is not None
         return self._session.execute(code, variables, tools=self._offered)
 
-    def _inside(self, method: str, *arguments: object, check: bool = True) -> bool:
+    def _inside(self, method: str, *arguments: object, given: dict[str, Any] | None = None, check: bool = True) -> bool:
         """Call what is prepared in the guest; a program that broke it has to live without."""
-        result = self._call(_guest.calling(method, *arguments))
+        variables = None if given is None else {_guest.GIVEN: given}
+        result = self._call(_guest.calling(method, *arguments), variables)
         if check and not result.ok:
             self._call(_guest.PRELUDE).unwrap()
-            self._call(_guest.calling(method, *arguments)).unwrap()
+            self._call(_guest.calling(method, *arguments), variables).unwrap()
         return result.ok
 
     def _outcome(self, result: ExecutionResult) -> Any:

@@ -15,16 +15,18 @@ from dspex.errors import VariableError
 from dspex.languages import _values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from dspex.execution._result import ExecutionResult
 
 _SCALARS: Final = (str, int, float, bool, bytes, type(None))
 
 
-def check_names(names: Iterable[object]) -> None:
-    """Raise DSPy's error for a name that cannot be a variable."""
+def check_names(names: Iterable[object], tools: Container[object]) -> None:
+    """Raise DSPy's error for a name that cannot be a variable, or is a tool's."""
     for name in names:
+        if name in tools:
+            raise CodeInterpreterError(f"{name!r} is a tool and a variable as well; give one of them another name")
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise CodeInterpreterError(f"Invalid variable name: '{name}'")
 
