@@ -130,11 +130,11 @@ def test_a_syntax_error_has_text_and_line(make):
 def test_limits_are_recoverable_where_the_guest_lives():
     """A loop without end is interrupted, and names are still there."""
     with CodeExecutor(limits=ResourceLimits(wall="500ms")) as executor:
-        interpreter = Interpreter(executor=executor)
+        interpreter = Interpreter(executor=executor, tools={"f": lambda: 3})
         interpreter.execute("x = 7")
         with pytest.raises(CodeExecutionError):
             interpreter.execute("while True: pass")
-        assert interpreter.execute("x") == 7
+        assert interpreter.execute("import asyncio\nawait asyncio.sleep(0)\nx + f()") == 10
         interpreter.shutdown()
 
 

@@ -256,33 +256,49 @@ class Interpreter:
                 _WITHIN.reset(before)
 
     def _open(self) -> None:
+        """Open a session, and have its first guest prepared in one call."""
+        wanted, tools, binding = self._wanted(), self._crossing(), self._binding()
         try:
             self._session = (self._executor or _shared.executor(self._hosts)).session()
             self._session.execute(
-                _guest.PRELUDE,
+                _guest.PRELUDE + binding,
                 environment=self._paths.environment(),
                 files=self._paths.files(),
                 working_directory=self._paths.directory,
+                tools=tools,
             ).unwrap()
         except (DspexError, OSError) as error:
             raise self._broken(error) from error
+        self._offered, self._prepared, self._anew = tools, wanted, False
 
     def _prepare(self) -> None:
         """Let the guest have the tools and fields of now. Raises `CodeInterpreterError` for names that cannot be."""
-        wanted = (dict(self.tools), [dict(field) for field in self.output_fields or ()])
+        wanted = self._wanted()
         if wanted == self._prepared and not self._anew:
             return
+        tools, binding = self._crossing(), self._binding()
+        self._inside("release")
+        self._offered = tools
+        if not self._call(binding).ok:
+            self._call(_guest.PRELUDE + binding).unwrap()
+        self._prepared, self._anew = wanted, False
+
+    def _wanted(self) -> object:
+        return dict(self.tools), [dict(field) for field in self.output_fields or ()]
+
+    def _crossing(self) -> dict[str, Tool]:
+        """The tools as they cross, and the one that SUBMIT calls."""
         tools = {_guest.engine_name(str(name)): self._tool(name, function) for name, function in self.tools.items()}
         tools[_guest.SUBMITTED] = _tools.offered(_guest.SUBMITTED, _guest.SUBMITTED, _fields, _weakly(self._received))
+        return tools
+
+    def _binding(self) -> str:
+        """The program that gives tools their names, and SUBMIT its fields."""
         try:
             source = _guest.submit_source(self.output_fields)
         except (ValueError, KeyError) as error:
             raise CodeInterpreterError(f"output_fields: {error}") from error
-        if self._prepared is not None:
-            self._inside("release")
-        self._offered = tools
-        self._inside("bind", [(name, _guest.engine_name(name)) for name in self.tools], source)
-        self._prepared, self._anew = wanted, False
+        return _guest.calling("bind", [(name, _guest.engine_name(name)) for name in self.tools], source)
 
     def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
         if name in _RESERVED:
@@ -365,8 +381,7 @@ class Interpreter:
 
     def _is_lost(self) -> bool:
         try:
-            assert self._session is not None
-            return not self._session.execute("").ok
+            return not self._call("").ok
         except ClosedError:
             return True
 
