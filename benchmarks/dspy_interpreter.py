@@ -50,9 +50,9 @@ def interpreters(_):
     logging.getLogger("dspy").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore", DeprecationWarning)
     ours = Kind(Interpreter, 9)
-    theirs = Kind(dspy.PythonInterpreter, 2) if _starts(dspy.PythonInterpreter) else None
+    theirs = Kind(dspy.PythonInterpreter, 1) if _starts(dspy.PythonInterpreter) else None
     rows = [_row(name, bar, figure, ours, theirs, key) for name, bar, figure, key in _FIGURES]
-    return [*rows, *_memory(ours, theirs), _evaluate(ours, theirs)]
+    return [*rows, _memory(ours, theirs), _evaluate(ours, theirs)]
 
 
 def _starts(kind):
@@ -65,6 +65,7 @@ def _starts(kind):
 
 
 def _row(name, bar, figure, ours, theirs, key):
+    print(f"    {name}", file=sys.stderr, flush=True)
     mine = figure(ours)
     if theirs is None:
         return Row(
@@ -176,21 +177,14 @@ def _memory(ours, theirs):
     else:
         bytes_ = _added(theirs)
         against = f"{bytes_ / 2**20:.0f} MB (before: {_TAKEN_MEMORY >> 20} MB)"
-    return [
-        Row(
-            "eight idle interpreters, PSS of all their processes",
-            f"{mine / 2**20:.1f} MB",
-            against,
-            bytes_ / mine,
-            ">= 10",
-        )
-    ]
+    name = "eight idle interpreters, PSS of all their processes"
+    return Row(name, f"{mine / 2**20:.1f} MB", against, bytes_ / mine, ">= 10")
 
 
 def _added(kind):
     made = _answering(kind, 8)
     time.sleep(1)
-    own = {pid for pid in resources.descendants(os.getpid()) if ("deno" in _command(pid)) == (kind.rounds == 2)}
+    own = {pid for pid in resources.descendants(os.getpid()) if ("deno" in _command(pid)) == (kind.rounds == 1)}
     total = sum(map(_pss, own))
     _closed(made)
     return total
@@ -217,8 +211,8 @@ def _evaluate(ours, theirs):
     if theirs is None:
         against, rate = f"{8 / _TAKEN['eight']:.2f}/s (8 starts, taken before)", 8 / _TAKEN["eight"]
     else:
-        rate = _rate(theirs, 48)
-        against = f"{rate:.2f}/s (48 examples)"
+        rate = _rate(theirs, _THREADS)
+        against = f"{rate:.2f}/s ({_THREADS} examples)"
     return Row(
         "`dspy.Evaluate`, program-of-thought, 1,000 examples, 16 threads",
         f"{mine:.1f}/s",
