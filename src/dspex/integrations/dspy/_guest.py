@@ -1,4 +1,4 @@
-"""What is prepared inside the guest, as text: SUBMIT, tools that always block, and inputs that were sent before.
+"""The programs by which the guest is prepared, and what is prepared there (guests/inside.py) is called.
 
 Theory of operation. `SUBMIT` first carries its fields to the host, through a tool of its own, and then raises: so the values
 cross as values, and the exception's only task is to end the program. A program that raises such an exception itself
@@ -6,11 +6,15 @@ submits nothing, for the host looks at what came through the tool.
 
 In asyncio code dspex's tools give coroutines; those of DSPy always block. So each name is bound to the blocking form, and
 given back (`release`) before other tools are offered under it.
+
+What is prepared crosses compiled: a guest that has just begun would take milliseconds to compile it.
 """
 
 from __future__ import annotations
 
 import keyword
+import marshal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -21,65 +25,17 @@ GIVEN: Final = "_dspex_given"  # the variable that holds large inputs on their w
 _ENGINE: Final = "_dspex_tool_"  # before names that the engine keeps for itself
 FINAL: Final = "FinalOutput"  # the exception that ends the program
 
-PRELUDE: Final = f'''
-def _dspex():
-    import gc, pickle
-
-    names, bound, kept = globals(), {{}}, {{}}
-
-    class {FINAL}(BaseException):
-        """The program has submitted its result."""
-
-        __qualname__ = "{FINAL}"
-
-    class Inside:
-        """What the host's interpreter does in here."""
-
-        def release(self):
-            for name, (engine, ours) in bound.items():
-                if names.get(name) is ours:
-                    del names[name]
-                    names[engine.__name__] = engine
-            bound.clear()
-
-        def bind(self, tools, source):
-            for name, called in tools:
-                engine = names[called]
-                bound[name] = engine, engine.wait
-                names[name] = engine.wait
-            self.carry = names["{SUBMITTED}"].wait
-            made = {{"_dspex": self}}
-            exec(source, made)
-            names["SUBMIT"] = made["SUBMIT"]
-
-        def submit(self, fields):
-            self.carry(fields)
-            raise {FINAL}
-
-        def take(self, *pickled):
-            given = names.pop("{GIVEN}")
-            collecting = gc.isenabled()
-            gc.disable()  # it would take most of the time
-            try:
-                given.update((name, pickle.loads(given[name])) for name in pickled)
-            finally:
-                if collecting:
-                    gc.enable()
-            kept.update(given)
-            names.update(given)
-
-        def again(self, *given):
-            names.update((name, kept[name]) for name in given)
-
-    return Inside()
-
-
-_dspex = _dspex()
-'''
+_INSIDE: Final = marshal.dumps(
+    compile((Path(__file__).parent / "guests" / "inside.py").read_text("utf-8"), "<dspex>", "exec", dont_inherit=True)
+)
+PRELUDE: Final = f"""_dspex = {{"__name__": "__main__"}}
+exec(__import__("marshal").loads({_INSIDE!r}), _dspex)
+_dspex = _dspex["Inside"](globals())
+"""
 
 
 def calling(method: str, *arguments: object) -> str:
-    """A program that calls a method of what is prepared; arguments are str and lists of them."""
+    """A program that calls a method of what is prepared; arguments are str, bytes and lists of them."""
     return f"_dspex.{method}({', '.join(map(repr, arguments))})"
 
 
@@ -93,12 +49,14 @@ def field_names(fields: Sequence[Mapping[str, Any]] | None) -> list[Any]:
     return [field["name"] for field in fields] if fields else ["output"]
 
 
-def submit_source(fields: Sequence[Mapping[str, Any]] | None) -> str:
-    """The definition of SUBMIT. Raises `ValueError` for a field that cannot be a parameter."""
+def binding(tools: Iterable[str], fields: Sequence[Mapping[str, Any]] | None) -> str:
+    """A program that binds tools and SUBMIT. Raises `ValueError` for a field that cannot be a parameter."""
     names = field_names(fields)
     _check(names)
     parameters = ", ".join(f"{field['name']}{_annotation(field)}" for field in fields or ({"name": "output"},))
-    return f"def SUBMIT({parameters}):\n    _dspex.submit({{{', '.join(f'{name!r}: {name}' for name in names)}}})\n"
+    source = f"def SUBMIT({parameters}):\n    _dspex.submit({{{', '.join(f'{name!r}: {name}' for name in names)}}})\n"
+    compiled = marshal.dumps(compile(source, "<dspex>", "exec", dont_inherit=True))
+    return calling("bind", [(name, engine_name(name)) for name in tools], SUBMITTED, compiled)
 
 
 def _check(names: Iterable[object]) -> None:

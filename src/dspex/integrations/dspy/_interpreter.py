@@ -295,10 +295,9 @@ class Interpreter:
     def _binding(self) -> str:
         """The program that gives tools their names, and SUBMIT its fields."""
         try:
-            source = _guest.submit_source(self.output_fields)
+            return _guest.binding(self.tools, self.output_fields)
         except (ValueError, KeyError) as error:
             raise CodeInterpreterError(f"output_fields: {error}") from error
-        return _guest.calling("bind", [(name, _guest.engine_name(name)) for name in self.tools], source)
 
     def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
         if name in _RESERVED:
@@ -316,7 +315,7 @@ class Interpreter:
             return self._send(variables)
         small = {name: _values.carried(value) for name, value in parts.small.items()}
         if parts.large:
-            self._inside("take", *parts.pickled, given=parts.large)
+            self._inside("take", _guest.GIVEN, *parts.pickled, given=parts.large)
             self._inputs.sent(parts)
         return small
 
