@@ -189,6 +189,7 @@ class Guest:
         request = self._receive()
         text, flags, buffers = "", 0, []
         envelope: dict[str, Any] = {}
+        self._left = ""
         try:
             try:
                 python_interrupts.due = None
@@ -196,7 +197,9 @@ class Guest:
                 self._screen.begin()
                 value = self._run(request)
                 python_displays.end()
-                if value is not None:
+                if self._left:  # of its own will, before its end: no failure, and no value
+                    envelope["type"] = self._left
+                elif value is not None:
                     envelope["type"] = python_values.type_name(value)
                     encoded = python_values.encode(value, self._limit)
                     text, buffers = encoded.text, encoded.buffers
@@ -247,6 +250,7 @@ class Guest:
             return None if last is None else eval(last, names)
         except SystemExit as leave:
             if leave.code is None or leave.code == 0:
+                self._left = python_values.type_name(leave)
                 return None
             raise
 
@@ -452,6 +456,7 @@ def _tune(settings: dict[str, Any]) -> None:
         _signal.setitimer(_signal.ITIMER_REAL, settings["seconds"])
 
 
+_to_json: Final = json.JSONEncoder().encode  # whatever a program makes of json.dumps
 _TYPES: Final[dict[str, bytes]] = {}  # the envelopes of values that crossed whole, by type: most answers are alike
 
 
@@ -459,9 +464,9 @@ def _packed(envelope: dict[str, Any]) -> bytes:
     if len(envelope) == 1 and "type" in envelope:
         name = envelope["type"]
         if name not in _TYPES and len(_TYPES) < 1000:
-            _TYPES[name] = json.dumps(envelope).encode()
-        return _TYPES.get(name) or json.dumps(envelope).encode()
-    return json.dumps(envelope).encode()
+            _TYPES[name] = _to_json(envelope).encode()
+        return _TYPES.get(name) or _to_json(envelope).encode()
+    return _to_json(envelope).encode()
 
 
 # --- Errors, as the program's author would see them ---------------------------------------------------------------------

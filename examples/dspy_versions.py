@@ -1,6 +1,6 @@
 """A program of DSPy, saved, branched, merged and restored: every version of what it learnt is kept.
 
-python examples/versions.py            (needs: pip install dspex dspy)
+python examples/dspy_versions.py            (needs: pip install dspex dspy)
 """
 
 import tempfile
