@@ -1,217 +1,371 @@
-"""Flipped bits, truncated files, lost rows: never a wrong state, always named by verify."""
+"""Damage in a store's files: never a wrong state; the scrub finds it, and names the versions that it hits.
 
+`python tests/versions/test_damage.py ROUNDS` (with `src` and `tests` on the path) damages an SQLite file at random for longer.
+"""
+
+import os
 import pathlib
 import random
+import shutil
 import sqlite3
+import sys
+import tempfile
 
 import pytest
 
-from dspex.errors import DspexError, IntegrityError
-from dspex.stores import Write, open_store
+from dspex.errors import IntegrityError, StateError, StoreError
+from dspex.state import canonical
+from dspex.stores import open_store
 from dspex.versions import StateManager
+from statestores import url_of
 
-SMALL = {"a": "one", "n": 1}
-LARGE = {f"k{i}": f"value {i} " * 5 for i in range(600)}
+STATES = (
+    {"small": 1, "tags": ("a", b"b")},
+    {f"p{i}": {"demo": f"question {i}", "score": i / 7} for i in range(800)},
+    {f"p{i}": {"demo": f"question {i}" if i != 400 else "another", "score": i / 7} for i in range(800)},
+)
 
 
 def filled(url):
-    """A store of two modules, their states by version."""
-    saved = {}
+    """Some versions of two modules in a new store; what each id must give."""
+    right = {}
     with StateManager(url) as states:
-        for module_id, state in (("small", SMALL), ("large", LARGE), ("large", {**LARGE, "k7": "changed"})):
-            version = states.save_state(module_id, state)
-            saved[module_id, version.id] = state
-        states.tag("large", "good", "1")
-        states.create_snapshot("s", ["small", "large"])
-    return saved
+        for module in ("m", "other"):
+            for i, state in enumerate(STATES):
+                made = {**state, "of": module} if i == 0 else state
+                version = states.save_state(module, made, tags=[f"t{i}"])
+                right[module, version.id] = canonical(made)
+    return right
 
 
-def loads(url, saved):
-    """Which versions load; each as it was saved, or with an error of ours."""
+def loaded(states, right):
+    """The versions that load: each must be right. The others must raise an error of dspex's own."""
     good = set()
-    with StateManager(url) as states:
-        for (module_id, id), state in saved.items():
-            try:
-                assert states.load_state(module_id, id) == state
-                good.add((module_id, id))
-            except DspexError:
-                pass
+    for module, id in right:
+        try:
+            state = states.load_state(module, id)
+        except StateError:
+            continue
+        assert canonical(state) == right[module, id], (module, id)
+        good.add((module, id))
     return good
 
 
-class Tampered:
-    """A store that gives one chunk or record with one bit flipped."""
-
-    def __init__(self, store, digest=None, key=None, bit=0):
-        self._store, self._digest, self._key, self._bit = store, digest, key, bit
-
-    def __getattr__(self, name):
-        return getattr(self._store, name)
-
-    def _flip(self, data):
-        place = self._bit // 8 % len(data)
-        return data[:place] + bytes([data[place] ^ (1 << self._bit % 8)]) + data[place + 1 :]
-
-    def read_chunks(self, hashes):
-        found = self._store.read_chunks(hashes)
-        return {digest: self._flip(data) if digest == self._digest else data for digest, data in found.items()}
-
-    def read(self, keys):
-        found = self._store.read(keys)
-        return {k: e._replace(value=self._flip(e.value)) if k == self._key else e for k, e in found.items()}
-
-    def scan(self, *args, **options):
-        found = self._store.scan(*args, **options)
-        return [(k, e._replace(value=self._flip(e.value)) if k == self._key else e) for k, e in found]
+def named(report):
+    """The versions that a report names; all of a module where it cannot tell which."""
+    return {pair for problem in report.problems for pair in problem.affected}
 
 
-def test_every_flipped_bit_of_a_chunk_is_found():
-    """Whichever byte of a chunk is changed, the versions that need it do not load, the others do, and verify names them."""
-    states = StateManager("memory://")
-    states.save_state("small", SMALL)
-    states.save_state("large", LARGE)
-    states.save_state("large", {**LARGE, "k7": "changed"})
-    store = states.store
-    wanted = {("small", "1"): SMALL, ("large", "1"): LARGE, ("large", "2"): {**LARGE, "k7": "changed"}}
-    chosen = random.Random(3)
-    for digest in store.scan_chunks():
-        users = {
-            (module_id, id)
-            for module_id, id in wanted
-            if digest in states._contents.hashes(module_id, states._catalog.find(module_id, id).saved)
-        }
-        data = store.read_chunks([digest])[digest]
-        for place in range(0, len(data), max(1, len(data) // 16)):
-            bad = StateManager(Tampered(store, digest=digest, bit=8 * place + chosen.randrange(8)))
-            for (module_id, id), state in wanted.items():
-                if (module_id, id) in users:
-                    with pytest.raises(IntegrityError) as caught:
-                        bad.load_state(module_id, id)
-                    assert caught.value.affected == ((module_id, id),)
-                else:
-                    assert bad.load_state(module_id, id) == state
-        problems = bad.verify().problems
-        assert {problem.thing for problem in problems} == {digest.hex()}
-        assert set(problems[0].affected) == users
+def covers(hit, missed):
+    """Whether every version that does not load is named."""
+    return all(pair in hit or (pair[0], "*") in hit or ("*", "*") in hit for pair in missed)
 
 
-def test_every_flipped_byte_of_a_record_is_found():
-    """Whichever byte of a record is changed, verify names the record, and nothing is loaded by it."""
-    states = StateManager("memory://")
-    states.save_state("m", SMALL, tags=["t"], metadata={"k": "v"})
-    states.create_snapshot("s", ["m"])
-    for key, entry in states.store.scan(""):
-        for place in range(len(entry.value)):
-            bad = Tampered(states.store, key=key, bit=8 * place + place % 8)
-            if key.startswith("m/"):
-                with pytest.raises(IntegrityError):
-                    StateManager.load_state(_unchecked(bad), "m")
-            if place % 20 == 0:
-                assert [problem.thing for problem in _unchecked(bad).verify().problems if problem.thing == key] == [key]
-
-
-def _unchecked(store):
-    """A manager on a store whose format record may be what is damaged."""
-    manager = object.__new__(StateManager)
-    good = StateManager("memory://")
-    manager.__dict__.update(good.__dict__)
-    manager._store = store
-    from dspex.versions._catalog import Catalog
-    from dspex.versions._contents import Contents
-
-    manager._catalog, manager._contents = Catalog(store), Contents(store)
-    return manager
-
-
-def test_a_record_under_anothers_key_is_damage():
-    """A whole and unharmed value that stands under another key is refused."""
-    states = StateManager("memory://")
-    states.save_state("a", {"who": "a"})
-    states.save_state("b", {"who": "b"})
-    value = states.store.read(["m/a"])["m/a"].value
-    states.store.write(Write(put={"m/b": value}))
-    with pytest.raises(IntegrityError, match="the record m/b is damaged"):
-        states.load_state("b")
-
-
-def test_lost_records_and_chunks_are_named(url):
-    """Verify tells of each version that lost its record or a chunk, in every store."""
-    saved = filled(url) if url != "memory://" else {}
-    if not saved:
-        return
-    store = open_store(url)
+def test_each_byte_of_a_chunk_is_checked():
+    """Of a chunk with any byte flipped, loads of the versions that need it fail, the scrub names just these; others load."""
+    store = open_store("memory://")
     states = StateManager(store)
-    digest = sorted(states._contents.hashes("small", states._catalog.find("small", "1").saved))[0]
-    store.write(Write(drop=[digest], delete=["v/large/000000000001"]))
-    with pytest.raises(IntegrityError, match=f"the chunk {digest.hex()} is missing"):
-        states.load_state("small")
-    found = {problem.thing: problem.affected for problem in states.verify().problems}
-    gone = (("large", "1"),)
-    assert found == {digest.hex(): (("small", "1"),), "v/large/000000000001": gone, "t/large/good": gone}
-    assert states.load_state("large") == saved["large", "2"]
-    store.close()
+    right = {}
+    for state in STATES:
+        right["m", states.save_state("m", state).id] = canonical(state)
+    chunks = dict(store._chunks)
+    users = {digest: set() for digest in chunks}
+    for id in ("1", "2", "3"):
+        for digest in states._contents.hashes("m", states._catalog.find("m", id).saved):
+            users[digest].add(("m", id))
+    generator = random.Random(5)
+    shared = [digest for digest in chunks if len(users[digest]) == 2]
+    single = [digest for digest in chunks if len(users[digest]) == 1]
+    assert shared
+    assert single
+    small = min(single, key=lambda digest: len(chunks[digest]))
+    for digest in {small, *generator.sample(shared, 3), *generator.sample(single, 3)}:
+        for place in range(len(chunks[digest])):
+            flipped = bytearray(chunks[digest])
+            flipped[place] ^= 1 << generator.randrange(8)
+            store._chunks[digest] = bytes(flipped)
+            if place % 97 == 0:
+                assert loaded(states, right) == right.keys() - users[digest]
+                report = states.verify()
+                assert named(report) == users[digest]
+                assert [problem.thing for problem in report.problems] == [digest.hex()]
+            else:
+                with pytest.raises(IntegrityError):
+                    states.load_state(*next(iter(users[digest])))
+        store._chunks[digest] = chunks[digest]
+    assert loaded(states, right) == right.keys()
 
 
-def test_damaged_sqlite_files_never_give_a_wrong_state(tmp_path):
-    """Random bytes, zeroed pages and cut ends of the database file: a state is right, or an error says so."""
-    path = tmp_path / "states.db"
-    saved = filled(f"sqlite:///{path}")
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def test_a_lost_or_swapped_chunk_is_named():
+    """A chunk that is gone, or has another's bytes, is named with the versions that need it."""
+    store = open_store("memory://")
+    states = StateManager(store)
+    right = {("m", states.save_state("m", state).id): canonical(state) for state in STATES}
+    chunks = dict(store._chunks)
+    one, other = sorted(chunks)[:2]
+    for wrong in ({**chunks, one: chunks[other], other: chunks[one]}, {d: c for d, c in chunks.items() if d != one}):
+        store._chunks.clear()
+        store._chunks.update(wrong)
+        missed = right.keys() - loaded(states, right)
+        assert missed
+        report = states.verify()
+        assert named(report) == missed
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """An SQLite store, and the connection of somebody who changes its rows."""
+    right = filled(url_of("sqlite", tmp_path))
+    connection = sqlite3.connect(tmp_path / "states.db", isolation_level=None)
+    yield url_of("sqlite", tmp_path), right, connection
     connection.close()
-    data, chosen = path.read_bytes(), random.Random(5)
-    for i in range(60):
-        bad = bytearray(data)
-        place = chosen.randrange(len(bad))
-        if i % 3 == 0:
-            bad[place] ^= 1 << chosen.randrange(8)
-        elif i % 3 == 1:
-            page = place // 4096 * 4096
-            bad[page : page + 4096] = bytes(len(bad[page : page + 4096]))
-        else:
-            del bad[place:]
-        for suffix in ("-wal", "-shm"):
-            pathlib.Path(f"{path}{suffix}").unlink(missing_ok=True)
-        path.write_bytes(bad)
-        try:
-            good = loads(f"sqlite:///{path}", saved)
-            with StateManager(f"sqlite:///{path}") as states:
-                hit = {pair for problem in states.verify().problems for pair in problem.affected}
-                whole = not states.verify().problems
-        except DspexError:
-            continue
-        assert good == set(saved) or not whole
-        assert {pair for pair in saved if pair not in good} <= hit | saved.keys()
 
 
-def test_damaged_journal_files_are_named(tmp_path):
-    """Whichever file of the journal is changed, verify names it and what it holds; an index that is lost is made anew."""
-    path = tmp_path / "states"
-    saved = filled(f"file:///{path}")
-    for file in sorted(path.rglob("*.txt")):
-        data = file.read_bytes()
-        for place in range(0, len(data), max(1, len(data) // 12)):
-            file.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
-            with StateManager(f"file:///{path}") as states:
-                assert str(file) in {problem.thing for problem in states.verify().problems}
-            assert loads(f"file:///{path}", saved) <= set(saved)
-        file.write_bytes(data)
-    for file in path.glob("index.db*"):
-        file.unlink()
-    assert loads(f"file:///{path}", saved) == set(saved)
-    (path / "index.db").write_bytes(b"no database at all")
-    assert loads(f"file:///{path}", saved) == set(saved)
-    with StateManager(f"file:///{path}") as states:
+def test_each_record_is_checked(rows):
+    """Of a record with a byte flipped, put under another's key, or gone, the scrub names the key; no wrong state is loaded."""
+    url, right, connection = rows
+    generator = random.Random(3)
+    records = connection.execute("SELECT key, value FROM records").fetchall()
+    assert len(records) > 12
+    with StateManager(url) as states:
+        for key, value in records:
+            places = range(0, len(value), max(1, len(value) // 5))
+            wrong = [
+                value[:place] + bytes([value[place] ^ 1 << generator.randrange(8)]) + value[place + 1 :]
+                for place in places
+            ]
+            wrong += [other for _, other in generator.sample(records, 3) if other != value]
+            wrong += [value[: len(value) // 2], b"", value + b" "]
+            for bad in wrong:
+                connection.execute("UPDATE records SET value = ? WHERE key = ?", (bad, key))
+                assert loaded(states, right) <= right.keys()
+                report = states.verify()
+                assert key in [problem.thing for problem in report.problems]
+                assert covers(named(report), right.keys() - loaded(states, right))
+            connection.execute("UPDATE records SET value = ? WHERE key = ?", (value, key))
         assert states.verify().ok
 
 
-def test_a_damaged_journal_is_not_replayed(tmp_path):
-    """Without an index, a journal with a damaged file is refused by its name: nothing is made up."""
-    path = tmp_path / "states"
-    filled(f"file:///{path}")
-    file = sorted(path.rglob("*.txt"))[2]
-    file.write_bytes(file.read_bytes()[:-5])
-    for index in path.glob("index.db*"):
-        index.unlink()
-    with pytest.raises(IntegrityError, match=f"{file.name} is damaged"):
-        StateManager(f"file:///{path}")
+def test_each_lost_record_is_missed(rows):
+    """A row that is gone, and one that is older than it should be, are found by what else is there."""
+    url, right, connection = rows
+    records = connection.execute("SELECT key, value, revision FROM records").fetchall()
+    with StateManager(url) as states:
+        for key, value, revision in records:
+            connection.execute("DELETE FROM records WHERE key = ?", (key,))
+            good = loaded(states, right)
+            if key.startswith(("m/", "v/")):
+                report = states.verify()
+                assert key in [problem.thing for problem in report.problems]
+                assert covers(named(report), right.keys() - good)
+            else:  # a tag, the sweep, the format: no version hangs on them
+                assert good == right.keys()
+            connection.execute("INSERT INTO records VALUES (?, ?, ?)", (key, value, revision))
+        old = next(value for key, value, _ in records if key == "m/m")
+        states.save_state("m", {"new": True})
+        connection.execute("UPDATE records SET value = ? WHERE key = 'm/m'", (old,))
+        assert [problem.thing for problem in states.verify().problems] == ["m/m"]
+
+
+# --- the journal ---------------------------------------------------------------------------------------------------
+
+
+def journal(directory):
+    """Its files, in order."""
+    return sorted((directory / "states" / "journal").glob("*/*.txt"))
+
+
+def drop_index(directory):
+    for path in (directory / "states").glob("index.db*"):
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A filled store in files, to be copied."""
+    directory = tmp_path_factory.mktemp("files")
+    return directory, filled(url_of("file", directory))
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_each_journal_file_is_checked(files, tmp_path, indexed):
+    """With any byte of any journal file flipped, what loads is right, and the file is named, by the scrub or on opening."""
+    source, right = files
+    shutil.copytree(source / "states", tmp_path / "states")
+    generator = random.Random(1)
+    url = url_of("file", tmp_path)
+    for path in journal(tmp_path):
+        whole = path.read_bytes()
+        places = {
+            *generator.sample(range(len(whole)), 6),
+            *generator.sample(range(20), 4),
+            len(whole) - 1,
+            len(whole) - 40,
+            len(whole) - 67,
+        }
+        for place in places:
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << generator.randrange(8)]) + whole[place + 1 :])
+            if not indexed:
+                drop_index(tmp_path)
+                with pytest.raises(IntegrityError, match=path.name):
+                    StateManager(url)
+                continue
+            with StateManager(url) as states:
+                good = loaded(states, right)
+                report = states.verify()
+                assert str(path) in [problem.thing for problem in report.problems]
+                assert covers(named(report), right.keys() - good)
+        path.write_bytes(whole)
+    with StateManager(url) as states:
+        assert loaded(states, right) == right.keys()
+        assert states.verify().ok
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_journal_file_that_is_cut_lost_or_swapped_is_told(files, tmp_path, indexed):
+    """A file that is shorter, gone, or another's is never passed over: no acknowledged version silently goes."""
+    source, right = files
+    shutil.copytree(source / "states", tmp_path / "states")
+    url = url_of("file", tmp_path)
+    paths = journal(tmp_path)
+    for path in paths:
+        whole = path.read_bytes()
+        other = paths[0] if path != paths[0] else paths[1]
+        for bad in (whole[: len(whole) // 2], b"", None, other.read_bytes()):
+            path.unlink() if bad is None else path.write_bytes(bad)
+            if not indexed:
+                drop_index(tmp_path)
+            try:
+                with StateManager(url) as states:
+                    good = loaded(states, right)
+                    report = states.verify()
+                    assert not report.ok or (bad is None and path == paths[-1])
+                    assert covers(named(report), right.keys() - good) or (bad is None and path == paths[-1])
+            except IntegrityError as error:
+                told = error.thing
+            else:
+                told = str(path)
+            assert pathlib.Path(told).name == path.name
+            path.write_bytes(whole)
+    with StateManager(url) as states:
+        assert loaded(states, right) == right.keys()
+
+
+def test_the_newest_journal_file_is_missed_by_the_index(files, tmp_path):
+    """Without its newest file a journal is shorter than its index knows: the store says so and forgets nothing by itself."""
+    source, right = files
+    shutil.copytree(source / "states", tmp_path / "states")
+    newest = journal(tmp_path)[-1]
+    newest.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(
+            IntegrityError, match=r"is missing, and was written; restore it from a copy, or delete .*index.db"
+        ):
+            StateManager(url_of("file", tmp_path))
+    (tmp_path / "away").rename(newest)
+    with StateManager(url_of("file", tmp_path)) as states:
+        assert loaded(states, right) == right.keys()
+
+
+def test_an_index_may_be_damaged_or_deleted(files, tmp_path):
+    """All that the index has stands in the journal: it is made anew, also under a client that has the old one open."""
+    source, right = files
+    shutil.copytree(source / "states", tmp_path / "states")
+    url, index = url_of("file", tmp_path), tmp_path / "states" / "index.db"
+    generator = random.Random(2)
+    whole = index.read_bytes()
+    for _ in range(20):
+        start = generator.randrange(len(whole))
+        index.write_bytes(whole[:start] + generator.randbytes(300) + whole[start + 300 :])
+        for suffix in ("-wal", "-shm"):
+            index.with_name(index.name + suffix).unlink(missing_ok=True)
+        try:
+            with StateManager(url) as states:
+                loaded(states, right)
+        except StateError:
+            pass
+        drop_index(tmp_path)
+    with StateManager(url) as states:
+        assert loaded(states, right) == right.keys()
+        drop_index(tmp_path)
+        with StateManager(url) as other:
+            other.save_state("m", {"new": 1})
+        assert states.load_state("m") == {"new": 1}
+        states.save_state("m", {"new": 2})
+        assert states.verify().ok
+
+
+# --- the SQLite file -----------------------------------------------------------------------------------------------
+
+
+def break_file(path, generator):
+    """Do to a file what disks and people do; what was done."""
+    data = bytearray(path.read_bytes())
+    page = generator.randrange(len(data) // 4096) * 4096
+    kind = generator.choice(("bit", "zeroes", "noise", "cut", "swap"))
+    if kind == "bit":
+        data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+    elif kind == "zeroes":
+        data[page : page + 4096] = bytes(4096)
+    elif kind == "noise":
+        data[page : page + 4096] = generator.randbytes(4096)
+    elif kind == "cut":
+        del data[generator.choice((page, page + 100, page + 4095)) :]
+    else:
+        other = generator.randrange(len(data) // 4096) * 4096
+        data[page : page + 4096], data[other : other + 4096] = data[other : other + 4096], data[page : page + 4096]
+    path.write_bytes(data)
+    return f"{kind} at page {page // 4096}"
+
+
+def break_often(directory, rounds, generator):
+    """Damage a copy of a store again and again; how often some version could not be loaded."""
+    right = filled(url_of("sqlite", directory))
+    source, target = directory / "states.db", directory / "broken.db"
+    told = 0
+    for number in range(rounds):
+        for suffix in ("", "-wal", "-shm", "-turn"):
+            pathlib.Path(f"{target}{suffix}").unlink(missing_ok=True)
+        shutil.copy(source, target)
+        shutil.copy(f"{source}-turn", f"{target}-turn")
+        what = f"round {number}: {break_file(target, generator)}"
+        try:
+            with StateManager(f"sqlite:///{target}") as states:
+                good = loaded(states, right)
+                report = states.verify()
+                missed = right.keys() - good
+                told += bool(missed)
+                assert report.problems or not missed, what
+                assert covers(named(report), missed), (what, report, missed)
+        except StateError:
+            told += 1
+    return told
+
+
+def test_a_damaged_sqlite_file_gives_no_wrong_state(tmp_path):
+    """Whatever is done to pages and bits of the file, a state that loads is right, and one that does not is named."""
+    assert break_often(tmp_path, 60, random.Random(11)) > 20
+
+
+def test_an_emptied_sqlite_file_is_no_new_store(tmp_path):
+    """A file of which nothing is left is told from one that never was."""
+    filled(url_of("sqlite", tmp_path))
+    os.truncate(tmp_path / "states.db", 0)
+    with pytest.raises(
+        StoreError, match="is empty, and was a store; restore it from a copy, or delete it to begin anew"
+    ):
+        StateManager(url_of("sqlite", tmp_path))
+    (tmp_path / "states.db").unlink()
+    with StateManager(url_of("sqlite", tmp_path)) as states:
+        assert states.modules() == []
+
+
+def main():
+    rounds, seed = int(sys.argv[1]), random.randrange(1 << 30)
+    with tempfile.TemporaryDirectory() as directory:
+        told = break_often(pathlib.Path(directory), rounds, random.Random(seed))
+    print(f"{rounds} damaged files, {told} told of by an error, 0 wrong states (seed {seed})")
+
+
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x64737078  # 'dspx', in the file's header: tells our files from others
 FORMAT = 1
 _BUSY = 30.0  # seconds to wait for a lock that another process holds
+_MADE = b"a store of dspex was made\n"  # what the file of turns says from then on
 _STEP = 0.02  # seconds between two looks at the revision, while waiting for changes
 _MANY = 500  # parameters of one statement
 
@@ -228,13 +229,23 @@ class _Connections:
         self.reading, self.writing = threading.Lock(), threading.Lock()
         self.turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            self.writer = _connect(path, synchronous)
             with self.turn():
+                self._check_not_emptied(path)
+                self.writer = _connect(path, synchronous)
                 _prepare(self.writer, path, schema)
+                if not os.fstat(self.turns).st_size:
+                    os.pwrite(self.turns, _MADE, 0)
             self.reader = _connect(path, synchronous)
         except BaseException:
             os.close(self.turns)
             raise
+
+    def _check_not_emptied(self, path: pathlib.Path) -> None:
+        """SQLite takes an empty file for a new one. The file beside it tells that it was a store: its saves would be gone."""
+        if os.fstat(self.turns).st_size and path.exists() and not path.stat().st_size:
+            raise StoreError(
+                f"{_url(path)} is empty, and was a store; restore it from a copy, or delete it to begin anew"
+            )
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

@@ -70,7 +70,7 @@ def leaves(top: tuple[bytes, ...], depth: int, fetch: Callable[[list[bytes]], di
     hashes = list(top)
     for _ in range(depth):
         found = fetch(hashes)
-        hashes = [found[digest][i : i + HASH] for digest in hashes for i in range(0, len(found[digest]), HASH)]
+        hashes = [one for digest in hashes for one in hashes_in(found[digest])]
     return hashes
 
 
@@ -82,6 +82,11 @@ def all_hashes(top: tuple[bytes, ...], depth: int, fetch: Callable[[list[bytes]]
         needed.update(hashes)
         del level
     return needed
+
+
+def hashes_in(chunk: bytes) -> list[bytes]:
+    """What a chunk of hashes holds."""
+    return [chunk[i : i + HASH] for i in range(0, len(chunk), HASH)]
 
 
 def _keep(chunks: dict[bytes, bytes], piece: bytes) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from dspex.errors import DspexError, IntegrityError
+from dspex.errors import DspexError, StoreError, StoreUnavailableError
 from dspex.versions import _chunks, _contents
 from dspex.versions import _records as records
 from dspex.versions._records import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _CHUNKS = 200
+_ALL = (("*", "*"),)  # what damage may hit that does not say what it hits
 _EXACT: Mapping[str, type[msgspec.Struct]] = {
     records.SWEEP_KEY: SweepRecord,
     records.HOLDS_KEY: NumberRecord,
@@ -45,7 +46,10 @@ _KINDS: Mapping[str, type[msgspec.Struct]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not what was saved: where, what, and the versions that need it, as (module, id)."""
+    """Something that is not what was saved: where, what, and the versions that need it, as (module, id).
+
+    An id of "*" is every version of the module, ("*", "*") whatever the store has: where nobody can tell which.
+    """
 
     thing: str
     cause: str
@@ -110,6 +114,7 @@ class _Scrub:
         self._users: dict[bytes, set[tuple[str, str]]] = {}
         self._versions: dict[tuple[str, int], SavedVersion] = {}
         self._modules: dict[str, ModuleRecord] = {}
+        self._sound: set[bytes] = set()
         self._names: list[Reference] = []
         self._seen: dict[str, int] = {}  # the revision at which each record was read
         self._suspects: list[tuple[Problem, tuple[str, ...]]] = []
@@ -117,14 +122,17 @@ class _Scrub:
         self._records = self._chunks = self._bytes = 0
 
     def report(self) -> Report:
-        self._read_records()
-        good = self._read_chunks()
-        self._check_modules()
-        self._check_names()
-        self._check_versions(good)
-        self._convict()
-        self._check_store()
-        spare = len(good - self._users.keys())
+        for stage in (
+            self._read_records,
+            self._read_chunks,
+            self._check_modules,
+            self._check_names,
+            self._check_versions,
+            self._convict,
+            self._check_store,
+        ):
+            self._surely(stage)
+        spare = len(self._sound - self._users.keys())
         return Report(
             self._records,
             sum(not saved.deleted for saved in self._versions.values()),
@@ -170,18 +178,16 @@ class _Scrub:
         number = names[1].lstrip("0") if kind in ("v", "g") and len(names) > 1 else "*"
         return ((records.module_of(key), number),)
 
-    def _read_chunks(self) -> set[bytes]:
-        """The hashes of all chunks that are what they should be."""
-        good, after = set(), b""
+    def _read_chunks(self) -> None:
+        """Which chunks there are, and which of them are what they should be."""
+        after = b""
         while page := self._store.scan_chunks(after=after, limit=_CHUNKS):
-            for digest, data in self._store.read_chunks(page).items():
-                self._chunks += 1
-                self._bytes += len(data)
-                if hashlib.sha256(data).digest() == digest:
-                    good.add(digest)
+            found = self._good(page)
+            self._sound.update(found)
+            self._chunks += len(page)
+            self._bytes += sum(map(len, found.values()))
             self._progress(self._records + self._chunks)
             after = page[-1]
-        return good
 
     def _check_modules(self) -> None:
         """Every number has its record, and there are no others."""
@@ -237,14 +243,16 @@ class _Scrub:
                 problem for problem, keys in suspects if all(now.get(key) == self._seen.get(key) for key in keys)
             ]
 
-    def _check_versions(self, good: set[bytes]) -> None:
+    def _check_versions(self) -> None:
         for (module_id, _), saved in self._versions.items():
             if not saved.deleted:
                 self._numbers[module_id, saved.id] = saved.number
-                for digest in self._needed(module_id, saved):
+                for digest in self._needed(saved):
                     self._users.setdefault(digest, set()).add((module_id, saved.id))
-        present = self._store.known_chunks(self._users.keys() - good) if self._users.keys() - good else set()
-        for digest in self._users.keys() - good:
+        wrong = self._users.keys() - self._sound
+        wrong -= self._good(sorted(wrong)).keys()  # written, or moved, since they were looked for
+        present = self._store.known_chunks(wrong)
+        for digest in sorted(wrong):
             cause = "the chunk is damaged" if digest in present else "the chunk is missing"
             users = self._users[digest]
             if (
@@ -259,23 +267,40 @@ class _Scrub:
         entry = self._store.read([key]).get(key)
         return entry is not None and entry.revision == self._seen[key] and not self._store.known_chunks([digest])
 
-    def _needed(self, module_id: str, saved: SavedVersion) -> set[bytes]:
-        """The chunks of a version; as many as can be told where those of hashes are damaged."""
-        top = _contents.top_of(saved)
-        try:
-            return _chunks.all_hashes(top, saved.depth, self._fetch)
-        except IntegrityError:
-            return set(top)
+    def _needed(self, saved: SavedVersion) -> set[bytes]:
+        """The chunks of a version: the damaged ones too, and all below those of hashes that can be read."""
+        level = list(_contents.top_of(saved))
+        needed = set(level)
+        for _ in range(saved.depth):
+            found = self._good(level)
+            level = [digest for one in level if one in found for digest in _chunks.hashes_in(found[one])]
+            needed.update(level)
+        return needed
 
-    def _fetch(self, hashes: list[bytes]) -> dict[bytes, bytes]:
-        found = self._store.read_chunks(hashes)
-        for digest in hashes:
-            if hashlib.sha256(found.get(digest, b"\0")).digest() != digest:
-                raise IntegrityError("a chunk of hashes is damaged", thing=digest.hex())
-        return found
+    def _good(self, hashes: list[bytes]) -> dict[bytes, bytes]:
+        """Those chunks that are what they should be. Where a store fails over many, one may still be read."""
+        try:
+            found = self._store.read_chunks(hashes)
+        except StoreUnavailableError:
+            raise
+        except StoreError:
+            if len(hashes) == 1:
+                return {}
+            return {digest: data for one in hashes for digest, data in self._good([one]).items()}
+        return {digest: data for digest, data in found.items() if hashlib.sha256(data).digest() == digest}
+
+    def _surely(self, stage: Callable[[], None]) -> None:
+        """Do one stage; where the store's own files are too damaged to go on, that is a problem of everything."""
+        try:
+            stage()
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            self._problems.append(Problem(repr(self._store), str(error), _ALL))
 
     def _check_store(self) -> None:
         for damage in self._store.damage():
             hit = {owner for key in damage.keys for owner in self._owner(key)}
             hit |= {owner for digest in damage.chunks for owner in self._users.get(digest, ())}
-            self._problems.append(Problem(damage.place, damage.cause, tuple(sorted(hit))))
+            told = tuple(sorted(hit)) if damage.keys or damage.chunks else _ALL
+            self._problems.append(Problem(damage.place, damage.cause, told))
