@@ -159,3 +159,20 @@ def test_arguments_that_cannot_be(store, command, said):
     assert done.stderr.startswith("dspex: ")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_encrypted_store_takes_its_key_from_the_environment(tmp_path):
+    """With the key it opens, without it or with a wrong one the error says so, and the key is never an argument."""
+    url, key = f"sqlite:///{tmp_path}/sealed.db", os.urandom(32)
+    with StateManager(url, key=key) as states:
+        states.save_state("m", {"a": 1})
+    done = dspex("state", "--store", url, "ls", "--json", variables={"DSPEX_STORE_KEY": key.hex()})
+    assert [module["module_id"] for module in json.loads(done.stdout)] == ["m"]
+    for variables, said in (
+        (None, "is encrypted; give its key"),
+        ({"DSPEX_STORE_KEY": os.urandom(32).hex()}, "the key does not open"),
+        ({"DSPEX_STORE_KEY": "password"}, "DSPEX_STORE_KEY must be a key as 64 hexadecimal digits"),
+    ):
+        done = dspex("state", "--store", url, "ls", variables=variables)
+        assert done.returncode == 2
+        assert said in done.stderr

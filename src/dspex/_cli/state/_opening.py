@@ -10,6 +10,7 @@ from dspex.stores import path_of
 from dspex.versions import StateManager
 
 VARIABLE = "DSPEX_STORE"
+KEY_VARIABLE = "DSPEX_STORE_KEY"
 _ON_DISK = ("file", "sqlite")
 
 
@@ -22,7 +23,18 @@ def opened(url: str | None, *, new: bool = False, **options: Any) -> StateManage
         raise UsageError(f"no store: name one with --store URL, as sqlite:///states.db, or set {VARIABLE}")
     if not new:
         check_there(url)
-    return StateManager(url, **options)
+    return StateManager(url, key=_key(), **options)
+
+
+def _key() -> bytes | None:
+    """The key of an encrypted store, from the environment: an argument would be seen by everybody on the machine."""
+    text = os.environ.get(KEY_VARIABLE)
+    if not text:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{KEY_VARIABLE} must be a key as 64 hexadecimal digits") from None
 
 
 def check_there(url: str) -> None:
