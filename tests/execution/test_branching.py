@@ -266,14 +266,16 @@ def test_an_async_tool_forks_the_session_that_waits_for_it(executor):
     with session:
         assert value(session, "await ask() + 1") == 1
         assert [branch.resume(n).value for branch, n in zip(held, (1, 2), strict=True)] == [2, 3]
+        for branch in held:
+            branch.close()
 
 
 def test_a_tool_of_an_awaited_run_forks_its_session(executor):
     """There sync tools run in threads."""
 
     def ask():
-        branch = session.fork()
-        return branch.resume(20).value
+        with session.fork() as branch:
+            return branch.resume(20).value
 
     async def main():
         return (await session.aexecute("ask() + 1")).unwrap()
@@ -322,6 +324,7 @@ def test_a_branch_waits_for_just_the_returns_that_it_has_not_got(executor):
         for branch in branches:
             answers = [None if call.name == "fork" else call.arguments["n"] for call in branch.pending]
             assert branch.resume(*answers).unwrap() == list(range(60))
+            branch.close()
 
 
 def test_a_branch_makes_the_calls_again_that_nobody_had_read(executor):
@@ -363,6 +366,43 @@ def test_a_fork_while_the_program_sends_more_than_a_socket_holds(executor):
         answers = {"ask": 2, "size": 1_000_000}
         resumed = branches[0].resume(*(answers[call.name] for call in branches[0].pending))
         assert resumed.unwrap() == [2, *[1_000_000] * 3]
+        branches[0].close()
+
+
+def test_a_fork_while_threads_of_the_program_call_tools(executor):
+    """The main thread is what is copied, whoever reads the channel; in the copy nobody is still sending."""
+    branches = []
+
+    def ask():
+        branches.append(session.fork())
+
+    def size(text):
+        return len(text)
+
+    session = executor.session(tools=[ask, size])
+    code = """
+import threading, time
+busy = True
+def work():
+    while busy:
+        size('x' * 3_000_000)
+threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(5):
+    time.sleep(0.02)
+    ask()
+    found = size('last')
+busy = False
+found
+"""
+    with session:
+        assert value(session, code) == 4
+        for branch in branches[:]:
+            answers = [None if call.name == "ask" else 0 for call in branch.pending]
+            assert branch.resume(*answers, timeout=20).unwrap() == 4
+        for branch in branches:
+            branch.close()
 
 
 def test_a_tool_that_outlives_its_run_forks_between_two_runs(executor):
@@ -385,6 +425,7 @@ def test_a_tool_that_outlives_its_run_forks_between_two_runs(executor):
             time.sleep(0.01)
         assert branches[0].pending == ()
         assert value(branches[0], "x") == 3
+        branches[0].close()
 
 
 def test_an_exception_as_answer_is_raised_in_the_branch(executor):

@@ -350,6 +350,8 @@ class Guest:
         rights, self._rights = self._rights, []
         seed = python_branches.fork(self.channel.fileno(), first, rights, seeds)
         if seed is not None:
+            # Another thread may have been sending, which did not follow.
+            self.sending._at_fork_reinit()  # type: ignore[attr-defined]  # locks of all supported versions have it
             python_async.part()
             reseed() if seed < 0 else python_branches.seeded(seed)
 

@@ -2,7 +2,8 @@
 
 Theory of operation. A call is a CALL frame with a number of its own; its RETURN carries the same number, and returns may
 come in any order. Whoever waits for one reads the channel for all: a blocked thread, or the event loop as one of its readers;
-what comes for somebody else is handed over. Other threads that wait look again every few milliseconds.
+what comes for somebody else is handed over. Other threads that wait look again every few milliseconds. Where the main thread
+waits, none but it reads: the host may ask for a copy, and only the main thread can be copied.
 
 In ordinary code a tool blocks and gives its value. Where an event loop runs it gives a coroutine, so `await tool(...)` and
 `asyncio.gather(tool(1), tool(2))` work with every tool; `tool.wait(...)` blocks there too.
@@ -137,6 +138,7 @@ class Tools:
         self._made: dict[int, tuple[str, tuple[Any, ...], dict[str, Any]]] = {}  # what these calls were
         self._last = 0
         self._open = False
+        self._home_waits = False  # the main thread waits for a return
         self._sending, self._reading = line.sending, _thread.allocate_lock()
         self._loops: list[asyncio.AbstractEventLoop] = []  # that read the channel
         self._queue: list[asyncio.Future[None]] = []  # tasks that wait until fewer calls are under way
@@ -210,10 +212,17 @@ class Tools:
         while len(self._under_way) >= _MOST:
             self._read(_LOOK)
         slot = _Blocked()
-        self._send(name, args, kwargs, slot)
-        while not slot.settled:
-            if not self._read(None):
-                slot.wait(_LOOK)
+        home = interrupts.is_home()
+        if home:
+            self._home_waits = True
+        try:
+            self._send(name, args, kwargs, slot)
+            while not slot.settled:
+                if not self._read(None if home else _LOOK):
+                    slot.wait(_LOOK)
+        finally:
+            if home:
+                self._home_waits = False
         return slot.result()
 
     async def _acall(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -262,15 +271,20 @@ class Tools:
 
     def _read(self, seconds: float | None) -> bool:
         """Wait for one frame of the host's, and take it in; False at once when another thread does."""
-        if not self._reading.acquire(blocking=False):
+        if self._is_anothers() or not self._reading.acquire(blocking=False):
             return False
         try:
             if self._poll.poll(seconds and seconds * 1000):  # here, and only here, it can be interrupted
+                if self._is_anothers():
+                    return False
                 with interrupts.sheltered:
                     self._line.take_in()
             return True
         finally:
             self._reading.release()
+
+    def _is_anothers(self) -> bool:
+        return self._home_waits and not interrupts.is_home()
 
     def _readable(self) -> None:
         """Called by an event loop when something has come."""
