@@ -1,4 +1,4 @@
-"""The order in which bytes reach the disk, as the kernel saw it: synced, renamed, synced, and only then acknowledged."""
+"""The order of what reaches the disk before a save is acknowledged, as the kernel saw it (strace)."""
 
 import os
 import re
@@ -6,58 +6,81 @@ import shutil
 import subprocess
 import sys
 
-import pytest
+from statestores import url_of
 
-_TRACED = "fsync,fdatasync,rename,renameat,renameat2,write,pwrite64"
-_SAVES = """
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+CALLS = "openat,rename,renameat,renameat2,fsync,fdatasync,write,pwrite64,mkdir,mkdirat"
+
+SAVES = """
 import os, sys
 from dspex.versions import StateManager
-states = StateManager(sys.argv[1])
-states.save_state("m", {"i": 0})
-os.write(1, b"BEGIN")
-states.save_state("m", {"i": 1, "text": "x" * 30000})
-os.write(1, b"ACKNOWLEDGED")
+with StateManager(sys.argv[1]) as states:
+    for i in range(3):
+        states.save_state("m", {"i": i})
+        os.write(1, b"acknowledged %d" % i)
 """
 
 
-def calls(url, directory):
-    """The system calls of one save, between its beginning and its acknowledgement, as (name, what it was of)."""
-    assert shutil.which("strace"), "the tests need strace; scripts/test installs it"
-    path, log = os.pathsep.join(filter(None, sys.path)), directory / "strace.txt"
-    done = subprocess.run(
-        ["strace", "-f", "-y", "-e", f"trace={_TRACED}", "-o", str(log), sys.executable, "-c", _SAVES, url],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    text = log.read_text()
-    inside = text[text.index('"BEGIN"') : text.index('"ACKNOWLEDGED"')]
-    return re.findall(r"^\d+ +(\w+)\((.*?)\) += \d", inside, flags=re.MULTILINE)
+def traced(url, tmp_path):
+    """The calls of a program that saves three times, up to each acknowledgement, as (name, path, whole line)."""
+    out = tmp_path / "trace"
+    command = ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", out, sys.executable, "-c", SAVES, url]
+    subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    spans, span = [], []
+    for line in out.read_text().splitlines():
+        call = re.match(r"\d+ +(\w+)\((.*)", line)
+        if call is None:
+            continue
+        if '"acknowledged' in call[2]:
+            spans.append(span)
+            span = []
+        elif " = -1 " not in line:
+            span.append((call[1], call[2]))
+    assert len(spans) == 3
+    return spans
+
+
+def place(calls, name, pattern, after=-1):
+    """Where a call first comes, beyond another."""
+    for number, (called, rest) in enumerate(calls):
+        if number > after and called in name and re.search(pattern, rest):
+            return number
+    raise AssertionError(f"no {name} of {pattern} in {calls[after + 1 :]}")
+
+
+def test_a_trace_can_be_taken():
+    """Without strace nothing of this is known, and a test that did not look has not passed."""
+    assert shutil.which("strace"), "install the Debian package strace"
 
 
 def test_a_file_is_synced_renamed_and_its_directory_synced(tmp_path):
-    """fsync of the new file, rename, fsync of the directory, in this order, before the save returns."""
-    found = calls(f"file:///{tmp_path}/states", tmp_path)
-    order = [
-        (name, "directory" if name == "fsync" and "journal/000000>" in what else "file")
-        for name, what in found
-        if name.startswith("rename") or (name == "fsync" and "/journal/" in what)
-    ]
-    assert [(name[:6], what) for name, what in order] == [("fsync", "file"), ("rename", "file"), ("fsync", "directory")]
+    """Each save in files: its temporary file is written and synced, then renamed, then the directory synced, then acknowledged."""
+    for number, calls in enumerate(traced(url_of("file", tmp_path), tmp_path), 2):
+        target = rf"journal/000000/{number:012d}\.txt"
+        renamed = place(calls, ("rename", "renameat", "renameat2"), target)
+        temporary = re.search(r"\.dspex-\w+\.tmp", calls[renamed][1])[0]
+        written = place(calls, ("write",), re.escape(temporary))
+        synced = place(calls, ("fsync", "fdatasync"), re.escape(temporary), written)
+        assert written < synced < renamed
+        assert not any(name == "write" and temporary in rest for name, rest in calls[synced:renamed])
+        place(calls, ("fsync",), r"<[^>]*/journal/000000>", renamed)
 
 
-def test_a_commit_is_synced(tmp_path):
-    """The log of the database is written, then synced, before the save returns."""
-    found = calls(f"sqlite:///{tmp_path}/states.db", tmp_path)
-    last_write = max(i for i, (name, what) in enumerate(found) if name == "pwrite64" and "states.db-wal" in what)
-    synced = [i for i, (name, what) in enumerate(found) if name in ("fsync", "fdatasync") and "states.db-wal" in what]
-    assert synced
-    assert synced[-1] > last_write
+def test_new_directories_are_synced_up_to_the_one_that_was_there(tmp_path):
+    """Before the first write is acknowledged, every directory that leads to it is synced in its parent."""
+    calls = traced(url_of("file", tmp_path), tmp_path)[0]
+    first = place(calls, ("rename", "renameat", "renameat2"), r"journal/000000/000000000001\.txt")
+    for directory in (f"{tmp_path}>", f"{tmp_path}/states>", f"{tmp_path}/states/journal>"):
+        assert place(calls, ("fsync",), re.escape(directory)) < first
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "file"])
-def test_strace_sees_something(kind, tmp_path):
-    """A run without operations would prove nothing."""
-    assert len(calls(f"{kind}:///{tmp_path}/states.db", tmp_path)) >= 3
+def test_the_log_of_sqlite_is_synced_after_it_was_written(tmp_path):
+    """Each save in SQLite: the write-ahead log is written, then synced, then the save is acknowledged."""
+    for calls in traced(url_of("sqlite", tmp_path), tmp_path):
+        written = [
+            number
+            for number, (name, rest) in enumerate(calls)
+            if name in ("write", "pwrite64") and "states.db-wal>" in rest
+        ]
+        assert written
+        place(calls, ("fsync", "fdatasync"), r"states\.db-wal>", written[-1])

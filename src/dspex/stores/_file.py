@@ -67,7 +67,7 @@ class FileStore:
         self._thread = threading.RLock()
         self._turn: int | None = None
         self._opened: _Index | None = None
-        forking.in_child(self)
+        forking.register(self)
         with self._failing():
             self._make()
             with self._locked():
@@ -156,12 +156,15 @@ class FileStore:
         if opened is not None:
             opened.close()
 
-    def forked(self) -> None:
-        """In a child: its parent's turn is not its own, whatever thread had it."""
-        self._thread = threading.RLock()
-        if self._turn is not None:
-            os.close(self._turn)
-            self._turn = None
+    fork_rank = 0
+
+    def before_fork(self) -> None:
+        """Wait until no thread has the turn, and let none take it."""
+        self._thread.acquire()
+
+    def after_fork(self) -> None:
+        """Let threads go on."""
+        self._thread.release()
 
     # --- the journal ------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from dspex.errors import CompactedError, MovedError
+from dspex.stores import _forking as forking
 from dspex.stores._store import ABSENT, Change, Entry, Traits
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ class MemoryStore:
         self._log: list[Change] = []
         self._revision = 0
         self._trimmed = 0
+
+        forking.register(self)
+
+    fork_rank = 0
+
+    def before_fork(self) -> None:
+        """Wait until no thread is inside."""
+        self._changed.acquire()
+
+    def after_fork(self) -> None:
+        """Let threads go on."""
+        self._changed.release()
 
     def __repr__(self) -> str:
         return "memory://"

@@ -3,7 +3,7 @@
 Theory of operation. The database is in WAL mode: readers never wait for writers. A write begins with BEGIN IMMEDIATE, so what
 it expects is checked under the lock that it writes with. SQLite's own waiting for that lock is unfair (of eight processes
 one may stand still for seconds), so writers queue on a file lock beside the database first. A store has two connections, one to
-write and one to read, each under its own lock; a forked child, which may not use either, opens its own. While nobody writes, reads
+write and one to read, each under its own lock; both are closed before a fork (`_forking`). While nobody writes, reads
 go by the writing connection, for its cache still holds what was just written.
 """
 
@@ -66,6 +66,7 @@ class SqliteStore:
     """
 
     schema = SCHEMA
+    fork_rank = 1
 
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "FULL") -> None:
         if synchronous not in ("FULL", "NORMAL"):
@@ -74,7 +75,7 @@ class SqliteStore:
         self._synchronous = synchronous
         self._opening = threading.Lock()
         self._opened: _Connections | None = None
-        forking.in_child(self)
+        forking.register(self)
         self._connections()
 
     @property
@@ -169,43 +170,63 @@ class SqliteStore:
         if opened is not None:
             opened.close()
 
-    def forked(self) -> None:
-        """In a child: what its parent has open is kept, unused, and its turn is not the child's."""
-        self._opening = threading.Lock()
+    def before_fork(self) -> None:
+        """Close everything, once no thread uses it; see `_forking`."""
+        self._opening.acquire()
         opened, self._opened = self._opened, None
         if opened is not None:
-            os.close(opened.turns)
-            forking.inherited.append(opened)
+            opened.close()
+
+    def after_fork(self) -> None:
+        """Let threads open it again."""
+        self._opening.release()
 
     def rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         """The rows of a query."""
-        connections = self._connections()
-        idle = connections.writing.acquire(blocking=False)
-        lock = connections.writing if idle else connections.reading
-        if not idle:
-            lock.acquire()
-        try:
-            return (connections.writer if idle else connections.reader).execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise _store_error(self, error) from error
-        finally:
-            lock.release()
+        with self._reading() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection where nobody writes, else the other; errors as this store's."""
+        while True:
+            connections = self._connections()
+            idle = connections.writing.acquire(blocking=False)
+            lock = connections.writing if idle else connections.reading
+            if not idle:
+                lock.acquire()
+            try:
+                if not connections.closed:
+                    yield connections.writer if idle else connections.reader
+                    return
+            except sqlite3.Error as error:
+                raise _store_error(self, error) from error
+            finally:
+                lock.release()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that writes: committed at the end, rolled back by an error."""
-        connections = self._connections()
-        with connections.writing, connections.turn():
-            try:
-                connections.writer.execute("BEGIN IMMEDIATE")
-                yield connections.writer
-                connections.writer.execute("COMMIT")
-            except BaseException as error:
-                if connections.writer.in_transaction:
-                    connections.writer.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise _store_error(self, error) from error
-                raise
+        while True:
+            connections = self._connections()
+            with connections.writing:
+                if connections.closed:
+                    continue
+                with connections.turn():
+                    yield from self._transaction(connections.writer)
+                    return
+
+    def _transaction(self, writer: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            yield writer
+            writer.execute("COMMIT")
+        except BaseException as error:
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _store_error(self, error) from error
+            raise
 
     def _connections(self) -> _Connections:
         opened = self._opened
@@ -226,6 +247,7 @@ class _Connections:
     def __init__(self, path: pathlib.Path, synchronous: str, schema: str) -> None:
         if not path.parent.is_dir():
             raise StoreUnavailableError(f"{_url(path)}: the directory {path.parent} does not exist; make it first")
+        self.closed = False
         self.reading, self.writing = threading.Lock(), threading.Lock()
         self.turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -257,6 +279,7 @@ class _Connections:
 
     def close(self) -> None:
         with self.reading, self.writing:
+            self.closed = True
             self.reader.close()
             self.writer.close()
             os.close(self.turns)

@@ -371,14 +371,14 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     given = dict(metadata or {})
     try:
         encoded = msgspec.json.encode(given)
-        same = msgspec.json.decode(encoded) == given
+        kept: dict[str, Any] = msgspec.json.decode(encoded)  # not the caller's, who may change it
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise StateError(f"metadata must be JSON: {error}") from error
-    if not same:
+    if kept != given:
         raise StateError("metadata must be JSON: a value would not be read as it was written (a tuple, a NaN, a key)")
     if len(encoded) > MAX_METADATA:
         raise StateError(f"metadata of {len(encoded)} bytes; at most {MAX_METADATA} are allowed: put it into the state")
-    return given
+    return kept
 
 
 def _exists(module_id: str, head: Found | None) -> ConflictError:
