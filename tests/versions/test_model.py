@@ -8,7 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -412,7 +412,7 @@ class Machine(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
-def run(kind, examples, steps):
+def run(kind, examples, steps, *, shrink=True):
     """Look for a difference in so many runs of at most so many rules."""
     machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
     chosen = settings(
@@ -421,6 +421,7 @@ def run(kind, examples, steps):
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
     )
     run_state_machine_as_test(machine, settings=chosen)
 
