@@ -52,4 +52,4 @@ def test_a_bug_is_found_by_processes(sabotage, tmp_path):
     """Eight processes lose an update with it, or fail."""
     url = url_of("sqlite", tmp_path)
     with pytest.raises(RED):
-        test_processes.check(url, "compare_and_set", *test_processes.race(url, "compare_and_set", 800, sabotage))
+        test_processes.check(url, "compare_and_set", *test_processes.race(url, "compare_and_set", 400, sabotage))
