@@ -15,8 +15,9 @@ DSPEX = [sys.executable, "-m", "dspex"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", "TERM": "dumb", "NO_COLOR": "1"}
 
 
-def dspex(*arguments, stdin=b"", cwd=None):
-    """Run `dspex ARGUMENTS` to its end; output and errors as text."""
-    command = [*DSPEX, *map(str, arguments)]
-    done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=ENVIRONMENT, timeout=100, check=False)
+def dspex(*arguments, stdin=b"", cwd=None, variables=None, before=()):
+    """Run `dspex ARGUMENTS` to its end, by the command `before` if there is one; output and errors as text."""
+    command = [*before, *DSPEX, *map(str, arguments)]
+    environment = ENVIRONMENT | (variables or {})
+    done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=100, check=False)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -1,6 +1,6 @@
 """Real servers for tests: on loopback, on a free port, in a directory of their own, gone with the process that started them.
 
-`Server` is any of them; `postgres` and `redis` start theirs. What a server writes goes to `server.log` in its directory.
+`Server` is any of them; `postgres`, `redis`, `etcd` start theirs. What a server writes goes to `server.log` in its directory.
 """
 
 from __future__ import annotations
@@ -155,6 +155,36 @@ def redis(directory: pathlib.Path, *settings: str) -> Server:
     server = Server(command, directory, port=port, ready=lambda: _redis_answers(port))
     server.start()
     return server
+
+
+def etcd(directory: pathlib.Path, *settings: str, scheme: str = "http") -> Server:
+    """One etcd server, started; `settings` as --max-txn-ops=64."""
+    (server,) = etcd_cluster(directory, *settings, size=1, scheme=scheme)
+    return server
+
+
+def etcd_cluster(directory: pathlib.Path, *settings: str, size: int = 3, scheme: str = "http") -> list[Server]:
+    """A cluster of etcd servers, started; they find a lost leader in less than a second."""
+    ports = [(free_port(), free_port()) for _ in range(size)]
+    members = ",".join(f"member{i}=http://{HOST}:{peer}" for i, (_, peer) in enumerate(ports))
+    started = []
+    for i, (port, peer) in enumerate(ports):
+        home = directory / f"member{i}"
+        home.mkdir()
+        client, own = f"{scheme}://{HOST}:{port}", f"http://{HOST}:{peer}"
+        command = [program("etcd"), f"--name=member{i}", f"--data-dir={home / 'data'}", f"--initial-cluster={members}"]
+        command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
+        command += [f"--listen-peer-urls={own}", f"--initial-advertise-peer-urls={own}"]
+        command += ["--heartbeat-interval=50", "--election-timeout=400", "--log-level=error", *settings]
+        started.append(Server(command, home, port=port, ready=lambda port=port: _listens(port)))
+    for server in started:
+        server.start()
+    return started
+
+
+def _listens(port: int) -> bool:
+    with socket.create_connection((HOST, port), 1):
+        return True
 
 
 def _postgres_answers(port: int) -> bool:

@@ -14,6 +14,11 @@ SAID = {
     "approvals.py": "and no more",
     "preloaded.py": "a fresh program with pandas",
     "analyse_csv.py": "",
+    "dspy_program_of_thought.py": "the wettest city is Bergen",
+    "dspy_rlm.py": "the password is swordfish, in 1 line of 9,",
+    "dspy_code_act.py": "to pay: 4.41",
+    "dspy_versions.py": "restored: 0 demos",
+    "dspy_evaluate.py": "score 80 of 100; 100 examples",
 }
 
 
@@ -25,6 +30,8 @@ def test_every_example_is_run_here():
 @pytest.mark.parametrize("name", SAID)
 def test_example(name, tmp_path):
     """It ends well and says what it shall."""
+    if name.startswith("dspy_"):
+        pytest.importorskip("dspy")
     done = subprocess.run(
         [sys.executable, EXAMPLES / name], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=100
     )

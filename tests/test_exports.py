@@ -47,6 +47,11 @@ PUBLIC = {
     "Predictor",
     "Field",
     "Signature",
+    "Migrations",
+    "NEW",
+    "Retention",
+    "StateManager",
+    "Version",
     "__version__",
 }
 HEAVY = {

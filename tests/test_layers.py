@@ -14,6 +14,7 @@ LAYERS = ["_kernel", "_sandbox", "_network", "languages", "execution", "evaluati
 SHARED = ["errors", "telemetry"]
 # The columns of the design: running code, and programs with their state. Only these join them.
 RUNNING = {"_kernel", "_sandbox", "_network", "languages", "execution", "evaluation"}
+STATE_LAYERS = ["state", "examples", "modules", "stores", "versions"]
 STATE = {"modules", "examples", "predictions", "state", "stores", "versions", "registry", "lifecycle"}
 JOINING = {"", "_cli", "__main__", "integrations", "testing"}
 
@@ -122,6 +123,13 @@ def test_kernel_doors_need_the_standard_library_only(name):
     """The lowest layer imports nothing but itself and the standard library."""
     for other in imports_of(name, inside_functions=True):
         assert other.startswith("dspex._kernel") or other.split(".")[0] in sys.stdlib_module_names, other
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if layer_of(name) in STATE_LAYERS])
+def test_the_column_of_state_is_layered_too(name):
+    """Versions stand on stores, stores on states; none of them imports what stands above it."""
+    imported = {layer_of(other) for other in imports_of(name, inside_functions=True) if other.split(".")[0] == "dspex"}
+    assert imported <= {*STATE_LAYERS[: STATE_LAYERS.index(layer_of(name)) + 1], *SHARED, ""}
 
 
 @pytest.mark.parametrize("name", MODULES)

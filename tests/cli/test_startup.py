@@ -38,6 +38,15 @@ def test_eval_loads_nothing_slow_either():
     assert not {"typer", "click", "rich", "asyncio", "opentelemetry"} & loaded
 
 
+def test_other_commands_load_no_store():
+    """What `dspex state` does is loaded when it is called; other commands load its options only."""
+    loaded = _loaded("--version")
+    assert "dspex._cli.state.arguments" in loaded
+    assert not {
+        name for name in loaded if name.startswith(("dspex.versions", "dspex.stores", "dspex.state", "sqlite3"))
+    }
+
+
 @pytest.mark.parametrize(("name", "table"), [("run", _fast.RUN), ("eval", _fast.EVAL)])
 def test_the_short_way_knows_the_options_of_the_long_one(name, table):
     """Every option that Typer knows is in the table of the short way, with the same meaning, and the other way round."""
@@ -79,15 +88,15 @@ def test_both_ways_come_to_the_same():
 
 
 def test_help_lists_every_command():
-    """`dspex --help` lists the four commands; without arguments the same is shown, with status 2."""
+    """`dspex --help` lists the commands; without arguments the same is shown, with status 2."""
     done, bare = dspex("--help"), dspex()
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("run", "repl", "eval", "doctor"))
+    assert all(command in done.stdout for command in ("run", "repl", "eval", "inspect", "state", "doctor"))
     assert bare.returncode == 2
     assert bare.stdout.strip() == done.stdout.strip()
 
 
-@pytest.mark.parametrize("command", ["run", "repl", "eval", "doctor"])
+@pytest.mark.parametrize("command", ["run", "repl", "eval", "inspect", "state", "doctor"])
 def test_every_command_has_help(command):
     """`dspex COMMAND --help` explains the command."""
     done = dspex(command, "--help")

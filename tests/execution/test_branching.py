@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from dspex import CodeExecutor, ResourceLimits, SecurityPolicy, best_of
+from dspex import CodeExecutor, ResourceLimits, SecurityPolicy, Tool, best_of
 from dspex.errors import ClosedError, ProgramError, SandboxLostError, UsageError
 
 
@@ -252,6 +252,180 @@ def test_a_fork_inside_a_tool_lets_each_branch_get_another_answer(executor):
         assert [r.value for r in came] == ["ak", "bk"]
         assert [r.stdout for r in came] == ["a\n", "b\n"]
         assert value(session, "answer") == "own"
+
+
+def test_an_async_tool_forks_the_session_that_waits_for_it(executor):
+    """It runs in another thread than the driver, whose channel it leaves as it was."""
+    held = []
+
+    async def ask():
+        held.extend(await session.afork(2))
+        return 0
+
+    session = executor.session(tools=[ask])
+    with session:
+        assert value(session, "await ask() + 1") == 1
+        assert [branch.resume(n).value for branch, n in zip(held, (1, 2), strict=True)] == [2, 3]
+        for branch in held:
+            branch.close()
+
+
+def test_a_tool_of_an_awaited_run_forks_its_session(executor):
+    """There sync tools run in threads."""
+
+    def ask():
+        with session.fork() as branch:
+            return branch.resume(20).value
+
+    async def main():
+        return (await session.aexecute("ask() + 1")).unwrap()
+
+    session = executor.session(tools=[ask])
+    with session:
+        assert asyncio.run(main()) == 22
+
+
+def test_forks_do_not_cut_the_returns_of_other_calls(executor):
+    """Large returns and forks go to the guest at once, from different threads: each arrives whole."""
+
+    async def much(n):
+        await asyncio.sleep(n / 1000)
+        return list(range(100_000))
+
+    async def fork(n):
+        await asyncio.sleep(n / 1000)
+        (await session.afork(1))[0].close()
+
+    session = executor.session(tools=[much, fork])
+    code = (
+        "import asyncio\nfound = await asyncio.gather(*(tool(n) for n in range(15) for tool in (much, fork)))\n"
+        "sum(map(len, filter(None, found)))"
+    )
+    with session:
+        assert value(session, code) == 1_500_000
+
+
+def test_a_branch_waits_for_just_the_returns_that_it_has_not_got(executor):
+    """While calls are answered one after the other, each branch is told which are still open in it."""
+    branches = []
+
+    async def answer(n):
+        await asyncio.sleep(n / 1000)
+        return n
+
+    async def fork():
+        for _ in range(5):
+            branches.extend(await session.afork(1))
+
+    session = executor.session(tools=[answer, fork])
+    code = "import asyncio\nfound = await asyncio.gather(*(answer(n) for n in range(60)), fork())\nfound[:-1]"
+    with session:
+        assert value(session, code) == list(range(60))
+        for branch in branches:
+            answers = [None if call.name == "fork" else call.arguments["n"] for call in branch.pending]
+            assert branch.resume(*answers).unwrap() == list(range(60))
+            branch.close()
+
+
+def test_a_branch_makes_the_calls_again_that_nobody_had_read(executor):
+    """Calls that lay in the channel when it was copied are no pending ones: it makes them itself, under their numbers."""
+    branches = []
+
+    async def fork():
+        branches.extend(await session.afork(1))
+
+    async def answer(n, factor=1):
+        await asyncio.sleep(0.01)
+        return n * factor
+
+    session = executor.session(tools=[answer, fork])
+    code = "import asyncio\nfound = await asyncio.gather(fork(), *(answer(n, factor=2) for n in range(40)))\nfound[1:]"
+    with session:
+        for _ in range(8):
+            assert value(session, code) == list(range(0, 80, 2))
+            with branches.pop() as branch:
+                answers = [call.arguments.get("n", 0) * 2 for call in branch.pending]
+                assert branch.resume(*answers, timeout=10).unwrap() == list(range(0, 80, 2))
+
+
+def test_a_fork_while_the_program_sends_more_than_a_socket_holds(executor):
+    """The driver is in the tool that forks: somebody else takes in the rest, or the program would never hear of the fork."""
+    branches = []
+
+    def ask():
+        branches.append(session.fork())
+        return 1
+
+    def size(text):
+        return len(text)
+
+    session = executor.session(tools=[ask, size])
+    code = "import asyncio\nawait asyncio.gather(ask(), *(size('x' * 1_000_000) for _ in range(3)))"
+    with session:
+        assert value(session, code) == [1, *[1_000_000] * 3]
+        answers = {"ask": 2, "size": 1_000_000}
+        resumed = branches[0].resume(*(answers[call.name] for call in branches[0].pending))
+        assert resumed.unwrap() == [2, *[1_000_000] * 3]
+        branches[0].close()
+
+
+def test_a_fork_while_threads_of_the_program_call_tools(executor):
+    """The main thread is what is copied, whoever reads the channel; in the copy nobody is still sending."""
+    branches = []
+
+    def ask():
+        branches.append(session.fork())
+
+    def size(text):
+        return len(text)
+
+    session = executor.session(tools=[ask, size])
+    code = """
+import threading, time
+busy = True
+def work():
+    while busy:
+        size('x' * 3_000_000)
+threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(5):
+    time.sleep(0.02)
+    ask()
+    found = size('last')
+busy = False
+found
+"""
+    with session:
+        assert value(session, code) == 4
+        for branch in branches[:]:
+            answers = [None if call.name == "ask" else 0 for call in branch.pending]
+            assert branch.resume(*answers, timeout=20).unwrap() == 4
+        for branch in branches:
+            branch.close()
+
+
+def test_a_tool_that_outlives_its_run_forks_between_two_runs(executor):
+    """The run that it was called from is over: it waits for its turn like anybody else, also inside a tool of the next."""
+    go, branches = threading.Event(), []
+
+    def late():
+        go.wait()
+        branches.append(session.fork())
+
+    def hold():
+        go.set()
+        time.sleep(0.3)
+
+    session = executor.session(tools=[Tool(late, parallel=True), hold])
+    with session:
+        value(session, "import asyncio\ntask = asyncio.ensure_future(late())\nawait asyncio.sleep(0.05)\nx = 1")
+        value(session, "x = 2\nhold.wait()\nx = 3")
+        while not branches:
+            time.sleep(0.01)
+        assert branches[0].pending == ()
+        assert value(branches[0], "x") == 3
+        branches[0].close()
 
 
 def test_an_exception_as_answer_is_raised_in_the_branch(executor):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dspex import CodeExecutor, ResourceLimits
-from dspex.errors import ClosedError, ProgramError, StateFormatError, UsageError
+from dspex.errors import ClosedError, PolicyError, ProgramError, StateFormatError, UsageError
 from dspex.execution import _dump
 
 PROGRAM = """
@@ -139,14 +139,32 @@ def test_tools_stay_with_their_host(executor):
         assert session.execute("asked()").unwrap() == "new"
 
 
-def test_imports_are_preloaded_again(executor):
-    """The session remembers what it was opened with."""
+def test_imports_come_along(executor):
+    """The session remembers what it was opened with, and those after it too."""
     with executor.session(imports=["statistics as s"]) as session:
         session.execute("x = s.mean([1, 2])").unwrap()
         data = session.dump()
     assert _dump.unpack(data, "python").imports == ("statistics as s",)
     with executor.session(restore=data) as session:
         assert session.execute("s.mean([x, x])").unwrap() == 1.5
+        with session.fork() as branch:
+            assert _dump.unpack(branch.dump(), "python").imports == ("statistics as s",)
+
+
+def test_imports_of_a_dump_happen_in_the_guest_only(executor, dumped):
+    """Bytes that came from somebody choose no module for the zygote, which has no such walls and serves others."""
+    data = repacked(dumped, imports=("this", "no_such_module"))
+    with pytest.raises(PolicyError, match="no_such_module"):
+        executor.session(restore=data)
+    with executor.session(restore=repacked(dumped, imports=("this",))) as session:
+        assert session.execute("'this' in __import__('sys').modules").unwrap() is True
+        assert [imports for imports in executor._pool._lanes if "this" in imports] == []
+
+
+def test_what_the_caller_imports_is_bound_beside_a_dump(executor, dumped):
+    """`imports` of the restored session are its names, as those of any session."""
+    with executor.session(restore=dumped, imports=["fractions as f"]) as session:
+        assert session.execute("f.Fraction(1, 2) * 2").unwrap() == 1
 
 
 def test_what_was_dumped_is_unpickled_in_a_guest_only(executor, dumped):

@@ -39,6 +39,16 @@ seen"""
     assert source.read_text() == "a,b\n"
 
 
+def test_files_may_lie_in_sandbox_at_the_root():
+    """Where programs written for other sandboxes look for theirs: the folder of that name in the working directory."""
+    with CodeExecutor(max_concurrency=1, isolation="namespaces") as executor:
+        result = executor.execute(
+            "open('/sandbox/out', 'w').write(open('/sandbox/in').read())", files={"sandbox/in": b"text"}
+        )
+        assert result.files["sandbox/out"].read_bytes() == b"text"
+        assert executor.execute("open('/sandbox/out', 'w')").error.type == "FileNotFoundError"
+
+
 def test_what_a_program_leaves_comes_back(executor, tmp_path):
     """New files come back by name, also of a failed program; inputs that are as they were do not."""
     result = executor.execute(

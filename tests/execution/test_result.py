@@ -92,6 +92,23 @@ def test_value_as_of_a_failed_program_raises_its_failure():
         result_of(error=Failure("timeout", "Deadline", "late")).value_as(int)
 
 
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("raise SystemExit", "SystemExit"),
+        ("class Leave(SystemExit): pass\nraise Leave(0)", "Leave"),
+        ("None", None),
+        ("import asyncio, sys\nawait asyncio.sleep(0)\nsys.exit()", "SystemExit"),
+    ],
+)
+def test_a_program_that_left_early_is_known(code, named):
+    """It did not fail, and has no value; its `value_type` tells that it did not come to its end."""
+    with CodeExecutor(max_concurrency=1) as executor, executor.session() as session:
+        result = session.execute(code)
+        assert (result.ok, result.value, result.value_type) == (True, None, named)
+        assert session.execute("None").value_type is None
+
+
 def test_to_dict_is_plain():
     """Without values of the program's, everything can be written as JSON."""
     with CodeExecutor(max_concurrency=1) as executor:

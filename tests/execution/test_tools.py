@@ -488,6 +488,41 @@ def test_async_tools_are_cancelled_at_the_deadline(executor, way):
     assert "over before" in result.tool_calls[0].error
 
 
+def test_calls_that_wait_at_the_deadline_are_not_performed(executor, session):
+    """Sync tools run one after the other: those that had not begun when the run's time was over never do."""
+    done = []
+
+    def write(n):
+        time.sleep(0.1)
+        done.append(n)
+
+    code = "import asyncio\nawait asyncio.gather(*(write(n) for n in range(40)))"
+    for run in (executor.execute, session.execute):
+        done.clear()
+        assert run(code, tools=[write], timeout=0.5).error.kind == "timeout"
+        assert 0 < len(done) < 20
+    assert session.execute("1").unwrap() == 1
+
+
+def test_approval_after_the_deadline_comes_too_late(executor, session):
+    """What nobody waits for any more is not done, though it was approved."""
+    done = []
+
+    def approve(call):
+        time.sleep(0.6)
+        return True
+
+    def write(n):
+        done.append(n)
+
+    tool = Tool(write, approve=approve)
+    for run in (executor.execute, session.execute):
+        result = run("write(1)", tools=[tool], timeout=0.3)
+        assert result.error.kind == "timeout"
+        assert "before it was approved" in result.tool_calls[0].error
+    assert done == []
+
+
 def test_program_that_swallows_its_deadline_is_killed(executor):
     """The keeper kills it while the tool still runs; the result says timeout."""
     code = "while True:\n    try: nap()\n    except BaseException: pass"

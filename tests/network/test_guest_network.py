@@ -225,6 +225,26 @@ def test_what_is_refused_names_the_policy(executor, attempt):
     assert hint in error.traceback
 
 
+DOWN = {
+    "over TLS": f"import urllib.request; urllib.request.urlopen('https://{API}/')",
+    "over HTTP": f"import urllib.request; urllib.request.urlopen('http://{API}/')",
+    "over TLS, by requests": f"import requests; requests.get('https://{API}/')",
+    "over TLS, by httpx": f"import httpx; httpx.get('https://{API}/')",
+}
+
+
+@pytest.mark.parametrize("attempt", DOWN)
+def test_an_allowed_host_that_is_down_is_not_the_policys_doing(world, attempt):
+    """The program's error does not blame the policy, and the caller is told why the host was not reached."""
+    world.connector.servers.clear()
+    policy = SecurityPolicy(network=NETWORK, packages=["requests", "httpx"])
+    with CodeExecutor(policy=policy, max_concurrency=1) as executor:
+        result = executor.execute(DOWN[attempt])
+    assert not result.ok
+    assert "SecurityPolicy(network" not in result.error.message
+    assert any("cannot be reached" in attempt.reason for attempt in result.network)
+
+
 RAISED = {
     "requests, a name": "import requests; requests.get('https://evil.test/')",
     "requests, an address": "import requests; requests.get('http://10.0.0.1/').raise_for_status()",

@@ -44,6 +44,12 @@ def test_a_hello_in_many_records_is_one(size):
     assert read_hello(in_records(hello(), size)) == ClientHello("api.example.com")
 
 
+def test_a_hello_in_ten_thousand_records_is_refused():
+    """It is read anew with each byte that comes, so it may not be made of too many pieces."""
+    with pytest.raises(MalformedHelloError, match="too many records"):
+        read_hello(b"\x16\x03\x01\x00\x01\x01" * 10_000)
+
+
 def test_a_part_is_waited_for():
     """Every proper beginning of a hello is incomplete, none is an error."""
     data = hello()

@@ -1,10 +1,13 @@
 """Values out of answers, placeholders out of requests."""
 
 import base64
+import html
 import itertools
 import json
+import re
 from urllib.parse import quote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +47,30 @@ def test_written_forms_are_found():
     """In JSON and in URLs a value looks different, and is found."""
     for form in (json.dumps(VALUE), json.dumps(VALUE).replace("/", "\\/"), quote(VALUE, safe="")):
         assert b"0123" not in masked(VALUE, form.encode())
+
+
+def html_by_number(value):
+    """As servers in Go write text of HTML."""
+    return html.escape(value).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        quote,
+        lambda value: quote(value, safe="!'()*"),
+        lambda value: quote(value, safe=";,/?:@&=+$!'()*#"),
+        lambda value: re.sub("%..", lambda found: found[0].lower(), quote(value, safe="")),
+        lambda value: json.dumps(value)[1:-1].replace("<", "\\u003c").replace("&", "\\u0026"),
+        lambda value: value.replace("+", "\\u002B").replace("<", "\\u003C").replace("&", "\\u0026"),
+        html.escape,
+        html_by_number,
+    ],
+)
+def test_what_servers_make_of_a_value_is_found(spell):
+    """As they write it into JSON, URLs and HTML, which differs from one library to another."""
+    written = spell("Zm9v+/<&==bar").encode()
+    assert masked("Zm9v+/<&==bar", b"x" + written + b"y") == b"x" + b"*" * len(written) + b"y"
 
 
 def test_overlapping_values_leave_nothing():
@@ -90,6 +117,15 @@ def test_placeholders_of_the_host_are_exchanged():
     assert base64.b64decode(basic.partition(b" ")[2]) == b"me:value-of-one"
     assert ours.found_in_header(b"basic " + base64.b64encode(b"me:" + one))
     assert ours.in_header(b"Basic !!!") == b"Basic !!!"
+
+
+def test_growth_is_known_before_it_happens():
+    """What an exchange adds is told without making it."""
+    placeholders = {"ONE": new_placeholder("ONE")}
+    ours = Exchange(placeholders, [Secret(name="ONE", value="v" * 8000, hosts=("a.test",))])
+    text = placeholders["ONE"].encode() * 100
+    assert len(text) + ours.growth_in(text) == len(ours.in_text(text)) == 800_000
+    assert ours.growth_in_header(b"Basic " + base64.b64encode(text)) == ours.growth_in(text)
 
 
 def test_placeholders_of_others_stay():

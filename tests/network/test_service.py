@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from dspex._network._authority import Authority
 from dspex._sandbox.network import Host
 from internet import PUBLIC, VALUE, read_request
 
@@ -511,6 +512,91 @@ with context.wrap_socket(dial('{API}', 443), server_hostname='{API}') as t:
     assert server.seen == []
 
 
+def test_names_that_are_none_are_not_under_a_wildcard(world):
+    """A label of DNS may hold any bytes: no resolver is asked for an address with a space behind it, or a zero."""
+    guest = world.guest(["*.example.com:5432"])
+    for label in (b"127.0.0.1\0x", b"8.8.8.8 ", b"a/b", b"\xff\xfe", b"x..y", b"-x"):
+        query = b"\0\1\1\0\0\1" + bytes(6) + bytes([len(label)]) + label + b"\7example\3com\0\0\1\0\1"
+        code = f"q = {query!r}\nt = dial('9.9.9.9', 53); t.sendall(len(q).to_bytes(2, 'big') + q); print(t.recv(999)[5] & 15)"
+        assert guest.run(code) == "3\n"
+    assert all(attempt.reason == "is no host name" for attempt in guest.handle.log().attempts)
+
+
+def test_what_a_guest_sends_makes_no_long_record(world):
+    """A name in TLS may be of 60,000 characters; a thousand of them are not kept for the log."""
+    name = b"a" * 60_000
+    names = len(name).to_bytes(2) + name
+    extension = b"\0\0" + (len(names) + 3).to_bytes(2) + (len(names) + 1).to_bytes(2) + b"\0" + names
+    hello = b"\3\3" + bytes(33) + b"\0\2\x13\1\1\0" + len(extension).to_bytes(2) + extension
+    message = b"\1" + len(hello).to_bytes(3) + hello
+    pieces = [message[place : place + 16_000] for place in range(0, len(message), 16_000)]
+    data = b"".join(b"\x16\3\1" + len(piece).to_bytes(2) + piece for piece in pieces)
+    guest = world.guest([f"{API}:443"])
+    assert "x15\\x03" in guest.run(f"print(say('{API}', 443, {data!r}))")
+    [refused] = guest.handle.log().refused
+    assert refused.reason.startswith("TLS asks for aaa")
+    assert len(refused.reason) <= 1000
+
+
+def test_a_body_of_placeholders_does_not_grow_without_bound(world):
+    """Each placeholder may stand for 8,000 characters: the host counts before it exchanges."""
+    server = world.server(name=API, port=443)
+    world.body = True
+    guest = world.guest([f"{API}:443"], {"KEY": ("".join(map(str, range(2000))), [API])})
+    assert "(413" in guest.run(f"print(get('https://{API}/', data=key.encode() * 2000))")
+    assert "(431" in guest.run(f"print(get('https://{API}/', {{'X': key * 30}}))")
+    assert server.seen == []
+    assert guest.handle._guest.held == 0
+    assert "(200" in guest.run(f"print(get('https://{API}/', data=key.encode() * 20))")
+
+
+def test_bodies_of_many_requests_are_bounded_together(world):
+    """What is held of bodies until they are sent is bounded for one guest, and given back."""
+    world.server(name=API, port=443)
+    world.body = True
+    guest = world.guest([f"{API}:443"], SECRETS)
+    code = f"""
+open_ones = []
+for n in range(8):
+    t = context.wrap_socket(dial('{API}', 443), server_hostname='{API}')
+    t.sendall(b'POST / HTTP/1.1\\r\\nHost: {API}\\r\\nContent-Length: 8000000\\r\\n\\r\\n')
+    try: t.sendall(bytes(7_900_000))
+    except OSError: t.close()
+    open_ones.append(t)
+"""
+    assert guest.run(code) == ""
+    assert any("all bodies at once" in attempt.reason for attempt in guest.handle.log().refused)
+    assert guest.handle._guest.held <= 32 * 2**20
+    guest.run("for t in open_ones: t.close()")
+    assert "(200" in guest.run(f"print(get('https://{API}/', data=b'x'))")
+
+
+def test_every_coding_of_an_answer_is_looked_at(world):
+    """That the last of two headers names none does not make it uncompressed."""
+
+    def compress(server, connection):
+        read_request(connection)
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Encoding: identity\r\nContent-Length: 3\r\n\r\n"
+        connection.sendall(head + b"abc")
+
+    world.server(compress, name=API, port=443)
+    guest = world.guest([f"{API}:443"], SECRETS)
+    assert "compressed" in guest.run(f"print(get('https://{API}/'))")
+
+
+def test_an_answer_that_cannot_be_passed_on_is_recorded(world):
+    """As one whose length is a secret, and masked: the connection ends, and the log says why."""
+
+    def answer(server, connection):
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 12345678\r\n\r\nabc")
+
+    world.server(answer, name=API, port=443)
+    guest = world.guest([f"{API}:443"], {"KEY": ("12345678", [API])})
+    assert "RemoteDisconnected" in guest.run(f"print(get('https://{API}/'))")
+    assert "cannot be passed on" in guest.handle.log().attempts[-1].reason
+
+
 # --- The service itself ----------------------------------------------------------------------------------------------
 
 
@@ -553,6 +639,26 @@ def test_one_thread_serves_all_guests(world):
     other.close()
 
 
+def test_guests_together_leave_descriptors_to_the_host(world, monkeypatch):
+    """Where all have many connections each has its share, and a guest that comes late gets one too."""
+    from .conftest import GuestProcess
+
+    monkeypatch.setattr("resource.getrlimit", lambda which: (128, 128))  # 16 connections together
+    world.server(lambda server, connection: connection.recv(10), port=5432)
+    greedy, late = world.guest([f"{API}:5432"]), GuestProcess()
+    handle = world.service.serve(greedy.handle._guest.rules, late.sockets)
+    code = f"import socket; a = [socket.create_connection(('{API}', 5432)) for n in range(40)]"
+    greedy.run(code)
+    late.run(code.replace(API, "198.18.0.1"))
+    late.run("import time; time.sleep(0.2)")
+    try:
+        assert (greedy.handle.connections, handle.connections) == (16, 8)
+        assert any("at most 8 connections" in attempt.reason for attempt in greedy.handle.log().refused)
+    finally:
+        handle.close()
+        late.close()
+
+
 def test_a_forked_child_lets_go(world):
     """In a forked child the sockets of guests are closed, and its own service starts anew."""
     world.server()
@@ -582,3 +688,12 @@ def test_rules_are_light():
     script = f"import sys; sys.path[:0] = {sys.path!r}\n{code}\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert not {"h11", "cryptography", "asyncio", "ssl", "socket"} & set(ran.stdout.split())
+
+
+def test_contexts_of_an_authority_are_bounded():
+    """A guest may name as many hosts under a wildcard as it likes; those that were asked for last are kept."""
+    authority = Authority(["*.example.com"])
+    for number in range(70):
+        authority.context(f"n{number}.example.com")
+    assert len(authority._contexts) == 64
+    assert "n69.example.com" in authority._contexts

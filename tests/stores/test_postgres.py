@@ -251,6 +251,19 @@ def test_another_kind_of_server_is_told(plain_redis):
         open_store(url_of(plain_redis) + "&connect_timeout=2")
 
 
+def test_a_server_that_only_speaks_the_protocol_is_refused(postgres, name):
+    """A server of another make, whose advisory locks may lock nothing, is named and refused."""
+    ask(
+        postgres,
+        f"CREATE SCHEMA {name}",
+        f"CREATE FUNCTION {name}.version() RETURNS text LANGUAGE sql AS $$ SELECT 'OtherDB v1 (x86)' $$",
+        f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD 'p'",
+        f"ALTER ROLE {name} SET search_path = {name}, pg_catalog",
+    )
+    with pytest.raises(StoreError, match="is OtherDB v1, no PostgreSQL"):
+        open_store(f"postgresql://{name}:p@{postgres.address}/postgres")
+
+
 def test_a_schema_of_somebody_else_is_refused(postgres, name):
     """Tables that are not ours are let be."""
     ask(postgres, f"CREATE SCHEMA {name}", f"CREATE TABLE {name}.records (mine int)")

@@ -171,6 +171,12 @@ def test_a_wait_whose_server_goes_is_an_error(start, opened):
     assert store.wait(0, 0.01) is False
 
 
+def test_a_short_timeout_is_none_of_waiting(plain_redis, name, opened):
+    """Who waits longer than an answer may take waits to the end."""
+    store = opened(url_of(plain_redis, name, more="&socket_timeout=0.1"))
+    assert store.wait(0, 0.5) is False
+
+
 def test_a_reader_of_the_log_misses_nothing(plain_redis, name, opened):
     """One who reads on from the newest revision that it saw has every note, while many write at once."""
     store, reader = opened(url_of(plain_redis, name)), opened(url_of(plain_redis, name))
@@ -253,6 +259,13 @@ def test_a_server_that_does_not_tell_is_not_said_to_be_durable(start, opened):
     store.write(Write(put={"k": b"v"}))
 
 
+def test_a_server_that_tells_too_little_is_refused(start):
+    """Where INFO is forbidden, nothing can be said of the server, and it is no store."""
+    server = start("user limited on >limited ~* +@all -info")
+    with pytest.raises(StoreError, match="no permissions"):
+        open_store(url_of(server, user="limited", password="limited"))
+
+
 def test_a_large_chunk_is_read_back(durable_redis, name, opened):
     """8 MB of any bytes are a chunk."""
     store, data = opened(url_of(durable_redis, name)), chunk(os.urandom(8_000_000))
@@ -302,6 +315,28 @@ def test_a_prefix_of_somebody_else_is_refused(plain_redis, name, asking):
         open_store(url_of(plain_redis, name))
 
 
+def test_a_store_may_be_opened_while_it_is_made(plain_redis, name, opened, asking):
+    """Who opens a store in the moment of its first write takes it for what it is: here it is made again and again."""
+    store, over = opened(url_of(plain_redis, name)), threading.Event()
+    store.write(Write(put={"k": b"v"}, chunks=chunk(b"x")))
+    client = asking(plain_redis)
+    keys = client.keys(f"{{{name}}}:*")
+
+    def make():
+        while not over.is_set():
+            client.delete(*keys)
+            store.write(Write(put={"k": b"v"}, chunks=chunk(b"x")))
+
+    making = threading.Thread(target=make)
+    making.start()
+    try:
+        for _ in range(100):
+            open_store(url_of(plain_redis, name)).close()
+    finally:
+        over.set()
+        making.join()
+
+
 def test_a_newer_format_is_refused(plain_redis, name, opened, asking):
     """A store that a newer dspex made is not written to."""
     opened(url_of(plain_redis, name)).write(Write(put={"k": b"v"}))
@@ -345,6 +380,7 @@ def test_tls_is_spoken_and_checked(start, tmp_path, opened):
         "redis://h/0?prefix=",
         "redis://h/0?prefix={a}",
         "redis://h/0?nonsense=1",
+        "redis://h/0?protocol=3",
     ],
 )
 def test_urls_that_cannot_be_are_refused(url):

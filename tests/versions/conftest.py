@@ -1,17 +1,53 @@
-"""A test that takes `url` runs once for each store."""
+"""Every store, as the manager's tests have them: an empty one for each test, by its URL."""
 
 import pytest
 
-from statestores import DURABLE, STORES, url_of
+LOCAL = ("memory", "sqlite", "file")
+SHARED = ("sqlite", "file", "postgresql", "redis", "etcd")
 
 
-@pytest.fixture(params=STORES)
-def url(request, tmp_path):
-    """The URL of a new store, of each kind in turn."""
-    return url_of(request.param, tmp_path)
+def url_of(kind, request, tmp_path, name):
+    """The URL of an empty store; its server is started when first needed."""
+    if kind == "memory":
+        return "memory://"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/states.db"
+    if kind == "file":
+        return f"file:///{tmp_path}/states"
+    if kind == "etcd":
+        return f"etcd://{request.getfixturevalue('etcd').address}/{name}"
+    if kind == "redis":
+        address = request.getfixturevalue("durable_redis").address
+        return f"redis://:{servers_password()}@{address}/0?prefix={name}"
+    address = request.getfixturevalue("postgres").address
+    return f"postgresql://dspex:{servers_password()}@{address}/postgres?schema={name}"
 
 
-@pytest.fixture(params=DURABLE)
-def durable_url(request, tmp_path):
-    """The URL of a new store that other processes may use and that survives them, of each kind in turn."""
-    return url_of(request.param, tmp_path)
+def servers_password():
+    import servers
+
+    return servers.PASSWORD
+
+
+@pytest.fixture(params=("memory", *SHARED))
+def url(request, tmp_path, name):
+    """Each store there is."""
+    return url_of(request.param, request, tmp_path, name)
+
+
+@pytest.fixture(params=("postgresql", "redis", "etcd"))
+def server_url(request, tmp_path, name):
+    """Each store that is a server."""
+    return url_of(request.param, request, tmp_path, name)
+
+
+@pytest.fixture(params=("sqlite", "file"))
+def durable_url(request, tmp_path, name):
+    """The same, by the name that tests of processes have for it."""
+    return url_of(request.param, request, tmp_path, name)
+
+
+@pytest.fixture(params=("sqlite", "file"))
+def local_url(request, tmp_path, name):
+    """Each store that is files of this machine."""
+    return url_of(request.param, request, tmp_path, name)

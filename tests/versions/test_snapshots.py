@@ -64,3 +64,20 @@ def test_a_moment_before_everything_empties_the_heads(states):
     states.restore(at=datetime.now(UTC) - timedelta(days=1))
     assert states.head("a") is None
     assert states.load_state("a", "1") == {"a": 0}
+
+
+def test_an_id_or_a_tag_is_restored(states):
+    """Every module that matches goes back to its version of that name, or none does; of a Version, its module alone."""
+    first = states.version("a")
+    for name in ("a", "b"):
+        states.tag(name, "good")
+        states.save_state(name, {name: 1})
+    assert list(map(str, states.restore(at="good"))) == ["a@3", "b@3"]
+    assert (states.load_state("a"), states.load_state("b")) == ({"a": 0}, {"b": 0})
+    states.tag("a", "only", "2")
+    with pytest.raises(NotFoundError, match="'b' has no version, tag or moment 'only'"):
+        states.restore(at="only")
+    assert states.head("a").id == "3"
+    assert list(map(str, states.restore(at="only", pattern="a"))) == ["a@4"]
+    [again] = states.restore(at=first)
+    assert (again.module_id, again.metadata) == ("a", {"restored_from": "1", "restored_by": "version 1"})

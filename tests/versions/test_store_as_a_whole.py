@@ -169,6 +169,22 @@ def test_a_bundle_carries_modules(states, tmp_path):
             other.import_(path)
 
 
+def test_long_work_tells_how_far_it_is(states, tmp_path):
+    """Syncing and bundles count versions, compacting versions and chunks."""
+    for i in range(3):
+        states.save_state("m", {"i": i})
+    told = {name: [] for name in ("sync", "export", "import", "compact", "both")}
+    states.sync("memory://", progress=told["sync"].append)
+    states.export(tmp_path / "bundle", progress=told["export"].append)
+    states.compact(progress=told["compact"].append)
+    with StateManager("memory://") as there:
+        there.save_state("n", {})
+        there.import_(tmp_path / "bundle", progress=told["import"].append)
+        there.save_state("m", {"i": 3})
+        states.sync(there, "both", progress=told["both"].append)
+    assert told == {"sync": [1, 2, 3], "export": [1, 2, 3], "import": [1, 2, 3], "compact": [1, 2, 3], "both": [1, 2]}
+
+
 def test_every_method_has_an_asynchronous_twin(states):
     """The twins do the same, and the loop goes on meanwhile."""
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dspex import __version__
+from dspex._cli.state import arguments as _state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 app = typer.Typer(
-    help="Run untrusted, model-written programs in a sandbox of the kernel, and judge whole files of them.",
+    help="Run untrusted, model-written programs in a sandbox of the kernel, judge whole files of them, keep their states.",
     epilog="Exit status: 0 fine, 1 the program failed, 2 the engine or the usage failed.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +37,9 @@ def _dspex(
     elif context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(2)
+
+
+app.add_typer(_state.app, name="state")
 
 
 @app.command("run")

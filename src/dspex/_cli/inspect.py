@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+from dspex._cli._importing import imported
 from dspex.errors import StateFormatError, UsageError
 from dspex.modules import Module, Parameter, Tree, described
 from dspex.state import read_file
@@ -24,22 +23,18 @@ def inspect(what: str, *, as_json: bool = False) -> int:
             ) from None
         _show_file(what, state, as_json)
     else:
-        _show_program(_imported(what), as_json)
+        _show_program(_made(what), as_json)
     return 0
 
 
 # --- programs ---
 
 
-def _imported(what: str) -> Any:
-    """The module or parameter of that name; classes and functions are called. Importing runs the program's code."""
-    package, _, name = what.partition(":")
-    sys.path.insert(0, os.getcwd())  # as `python -m` has it
+def _made(what: str) -> Any:
+    """The module or parameter of that name; classes and functions are called."""
+    found = imported(what)
     try:
-        found = importlib.import_module(package)
-        for part in name.split("."):
-            found = getattr(found, part)
-        made: Any = found() if callable(found) and not isinstance(found, (Module, Parameter)) else found
+        made = found() if callable(found) and not isinstance(found, (Module, Parameter)) else found
     except Exception as error:  # whatever the user's code raises
         raise UsageError(f"{what}: {type(error).__name__}: {error}") from error
     if not isinstance(made, (Module, Parameter)):

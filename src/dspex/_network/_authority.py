@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LIFE: Final = datetime.timedelta(days=30)
+_MOST_CONTEXTS: Final = 64  # a guest may name as many hosts under a wildcard as it likes
 _GRACE: Final = datetime.timedelta(days=1)  # for a clock that is behind
 
 
@@ -46,6 +47,8 @@ class Authority:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.set_alpn_protocols(["http/1.1"])
             self._load(context, name)
+            if len(self._contexts) >= _MOST_CONTEXTS:
+                del self._contexts[next(iter(self._contexts))]
             self._contexts[name] = context
         return self._contexts[name]
 

@@ -26,7 +26,7 @@ from dspex._network._dns import FakeAddresses
 from dspex._network._log import Attempt, Recorder
 from dspex._network._outward import RefusedError, UnreachableError, reach
 from dspex._network._streams import SocketStream, Stream, TlsStream, relay
-from dspex._sandbox.network import WEB_PORTS, Host, NetworkRules, Secret
+from dspex._sandbox.network import WEB_PORTS, Host, NetworkRules, Secret, normal_name
 
 if TYPE_CHECKING:
     import ssl
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/")
 _MOST_LINE: Final = 16_384
+_MOST_REASON: Final = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,15 @@ class Guest:
     bounds: Bounds
     recorder: Recorder = field(default_factory=Recorder)
     addresses: FakeAddresses = field(default_factory=FakeAddresses)
+    held: int = 0  # bytes of bodies that are read whole
     conversations: set[Conversation] = field(default_factory=set)  # those under way
 
     def look_up(self, asked: str) -> str | None:
         """The made-up address of a name that the rules allow at some port. Recorded."""
         name = asked.removesuffix(".")
+        if not _is_normal(name):  # a wildcard would stand for it: a label of DNS may hold any bytes
+            self.record("name", name, 53, refused="is no host name")
+            return None
         if self.rules.find(name) is None:
             self.record("name", name, 53, refused=self.rules.refusal(name))
             return None
@@ -99,7 +104,7 @@ class Guest:
     def record(self, kind: str, name: str, port: int, *, refused: str = "") -> None:
         """Note an attempt that passed no bytes."""
         outcome = "refused" if refused else "allowed"
-        self.recorder.add(Attempt(time.time(), kind, name[:253], "", port, outcome, refused))
+        self.recorder.add(Attempt(time.time(), kind, name[:253], "", port, outcome, refused[:_MOST_REASON]))
 
 
 class Conversation:
@@ -171,7 +176,7 @@ class Conversation:
             self._address,
             self.target.port,
             "refused" if refused else "allowed",
-            self._reason or self.target.reason,
+            (self._reason or self.target.reason)[:_MOST_REASON],  # it may quote what the guest sent
             self._client.received,
             self._client.sent,
         )
@@ -255,6 +260,13 @@ class Conversation:
         self.guest.conversations.discard(self)
         for stream in (*self._outward, self._client):
             stream.close()
+
+
+def _is_normal(name: str) -> bool:
+    try:
+        return normal_name(name) == name
+    except ValueError:
+        return False
 
 
 def _undecided(start: bytes, *, inspected: bool) -> bool:

@@ -14,6 +14,7 @@ _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
 _LARGEST_RECORD: Final = 16_384
+_MOST_RECORDS: Final = 2048  # it is read anew whenever more has come: in ten thousand pieces that would take long
 ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
 UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 
@@ -57,8 +58,11 @@ def _wait_for_more(data: bytes) -> ClientHello | None:
 
 def _handshake(data: bytes) -> bytes | None:
     """The bytes of the handshake in the whole records that are there, joined."""
-    joined, place = b"", 0
+    joined, place, records = b"", 0, 0
     while place + 5 <= len(data):
+        records += 1
+        if records > _MOST_RECORDS:
+            raise MalformedHelloError("the ClientHello is in too many records")
         kind, major, length = data[place], data[place + 1], int.from_bytes(data[place + 3 : place + 5])
         if kind != _HANDSHAKE:
             return joined

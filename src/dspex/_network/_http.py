@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_HEAD: Final = 65_536
 MOST_EXCHANGED_BODY: Final = 8 * 2**20
+MOST_HELD: Final = 4 * MOST_EXCHANGED_BODY  # of all bodies that one guest is having exchanged
 _LINGER_BYTES: Final = 2**20
 _LINGER_SECONDS: Final = 2.0
 _AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]+)(?::([0-9]{1,5}))?")
@@ -68,6 +69,7 @@ class _Connection:
         self._secure = secure
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
         self._upstream: tuple[Stream, h11.Connection] | None = None
+        self._held = 0  # bytes of the body that is being exchanged
         self._exchange = Exchange(conversation.guest.placeholders, self._target.secrets)
 
     async def one_request(self) -> bool:
@@ -87,6 +89,10 @@ class _Connection:
         except UnreachableError as error:
             await self._say(502, f"dspex could not pass this request on: {error}")
             raise
+        except h11.LocalProtocolError as error:  # as where a length was masked
+            raise ConnectionAbortedError(f"the answer cannot be passed on: {error}") from None
+        finally:
+            self._let_go()
 
     async def _serve(self, request: h11.Request) -> bool:
         self._check(request)
@@ -159,6 +165,8 @@ class _Connection:
             self._conversation.note("a placeholder in the URL is not exchanged; it belongs into a header")
         if not self._secure and any(self._exchange.found_in_header(value) for _, value in request.headers):
             raise RefusedError("a secret is sent under TLS only; use https")
+        if sum(self._exchange.growth_in_header(value) for _, value in request.headers) > MOST_HEAD:
+            raise _AnswerError(431, f"with the secrets in it its head would grow by more than {MOST_HEAD} bytes")
 
     # --- Passing on ---
 
@@ -206,12 +214,26 @@ class _Connection:
 
     async def _exchanged_body(self) -> bytes:
         """The whole body with values for placeholders; whole, because its length has to be told first."""
-        body = b""
+        body = bytearray()
         while isinstance(event := await self._next_body_event(), h11.Data):
             body += event.data
-            if len(body) > MOST_EXCHANGED_BODY:
-                raise _AnswerError(413, f"with secrets_in_body a body holds at most {MOST_EXCHANGED_BODY} bytes")
-        return self._exchange.in_text(body)
+            self._hold(len(event.data))
+        self._hold(self._exchange.growth_in(body))
+        return self._exchange.in_text(bytes(body))
+
+    def _hold(self, more: int) -> None:
+        """Count bytes of the body that this request has read whole. Raises `_AnswerError`."""
+        guest = self._conversation.guest
+        self._held += more
+        guest.held += more
+        if self._held > MOST_EXCHANGED_BODY:
+            raise _AnswerError(413, f"with secrets_in_body a body holds at most {MOST_EXCHANGED_BODY} bytes")
+        if guest.held > MOST_HELD:
+            raise _AnswerError(503, f"with secrets_in_body all bodies at once hold at most {MOST_HELD} bytes")
+
+    def _let_go(self) -> None:
+        self._conversation.guest.held -= self._held
+        self._held = 0
 
     async def _next_body_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         async with asyncio.timeout(self._bounds.idle_seconds):
@@ -222,6 +244,7 @@ class _Connection:
             await _write(stream, upstream, head)
             if body is not None:
                 await _write(stream, upstream, h11.Data(data=body))
+                self._let_go()
             else:
                 while isinstance(event := await self._next_body_event(), h11.Data):
                     await _write(stream, upstream, event)
@@ -264,8 +287,7 @@ class _Connection:
     def _masked(self, response: h11.Response, mask: Mask) -> h11.Response:
         headers = _end_to_end(response.headers)
         if self._target.secrets:
-            coding = dict(headers).get(b"content-encoding", b"identity")
-            if coding.lower() != b"identity":
+            if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
                 raise UnreachableError("the answer is compressed although it was asked for uncompressed")
             headers = [(name, mask.whole(value)) for name, value in headers]
         return h11.Response(

@@ -9,6 +9,7 @@ back that could be the beginning of a form: a stream of events is not delayed.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import secrets
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dspex._sandbox.network import Secret
 
@@ -31,9 +32,51 @@ def new_placeholder(name: str) -> str:
 def forms_of(value: str) -> set[bytes]:
     """Every form of a value that is sought in answers."""
     raw = value.encode()
-    plain = {raw, json.dumps(value)[1:-1].encode(), quote(value, safe="").encode()}
-    plain.add(json.dumps(value)[1:-1].replace("/", "\\/").encode())
-    return plain | {form for offset in range(3) for form in _base64_forms(raw, offset)}
+    spelled = {spell(value) for spell in _SPELLINGS}
+    return {form.encode() for form in spelled} | {form for offset in range(3) for form in _base64_forms(raw, offset)}
+
+
+def _in_json(value: str, escaped: str = "") -> str:
+    """As text of JSON, where `escaped` is written by number besides."""
+    text = json.dumps(value)[1:-1]
+    return "".join(f"\\u{ord(letter):04x}" if letter in escaped else letter for letter in text)
+
+
+def _in_json_of_net(value: str) -> str:
+    """As .NET writes it: quotes and the letters of HTML by number, in upper case."""
+    return "".join(
+        f"\\u{ord(letter):04X}" if letter in _NOT_IN_NET else "\\\\" if letter == "\\" else letter for letter in value
+    )
+
+
+def _in_url(value: str, safe: str = "") -> str:
+    return quote(value, safe=safe)
+
+
+def _lower(url: str) -> str:
+    return re.sub("%..", lambda found: found[0].lower(), url)
+
+
+_NOT_IN_NET: Final = "\"&'+<>`"
+_SPELLINGS: Final[tuple[Callable[[str], str], ...]] = (
+    str,
+    _in_json,
+    lambda value: _in_json(value).replace("/", "\\/"),
+    lambda value: _in_json(value, "<>&"),  # Go
+    lambda value: _in_json(value, "<>&'"),  # Flask, Rails
+    lambda value: _in_json(value, "<>&'="),  # Gson
+    _in_json_of_net,
+    _in_url,
+    lambda value: _in_url(value, "/"),  # Python
+    lambda value: _in_url(value, "!'()*"),  # encodeURIComponent
+    lambda value: _in_url(value, ";,/?:@&=+$!'()*#"),  # encodeURI
+    lambda value: _lower(_in_url(value)),
+    lambda value: _lower(_in_url(value, "/")),
+    lambda value: quote(value, safe="*").replace("~", "%7E"),  # forms of browsers and Java
+    html.escape,
+    lambda value: html.escape(value).replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),  # Go, Jinja
+    lambda value: html.escape(value, quote=False),
+)
 
 
 def _base64_forms(raw: bytes, offset: int) -> set[bytes]:
@@ -53,6 +96,7 @@ class Mask:
         self._forms = forms
         # A lookahead finds forms that overlap; of those that begin at one place the longest is tried first.
         self._sought = re.compile(b"(?=(" + b"|".join(map(re.escape, forms)) + b"))") if forms else None
+        self._first = re.compile(b"|".join(re.escape(form[:1]) for form in forms)) if forms else None
         self._held = b""
         self._stars = 0  # how many of the held bytes are to be overwritten already
 
@@ -87,10 +131,10 @@ class Mask:
     def _open_end(self, data: bytes) -> int:
         """How many of the last bytes could be the beginning of a form."""
         longest = len(self._forms[0]) - 1 if self._forms else 0
-        for count in range(min(longest, len(data)), 0, -1):
-            end = data[-count:]
-            if any(form.startswith(end) and len(form) > count for form in self._forms):
-                return count
+        for found in self._first.finditer(data, max(0, len(data) - longest)) if self._first else ():
+            end = data[found.start() :]
+            if any(form.startswith(end) and len(form) > len(end) for form in self._forms):
+                return len(end)
         return 0
 
 
@@ -121,6 +165,17 @@ class Exchange:
         for placeholder, value in self._values.items():
             text = text.replace(placeholder, value)
         return text
+
+    def growth_in(self, text: bytes | bytearray) -> int:
+        """By how many bytes `in_text` makes the text longer, at most."""
+        return sum(
+            text.count(placeholder) * max(0, len(value) - len(placeholder))
+            for placeholder, value in self._values.items()
+        )
+
+    def growth_in_header(self, value: bytes) -> int:
+        """By how many bytes `in_header` makes the value longer, at most; before base64."""
+        return self.growth_in(value) + self.growth_in(_basic(value) or b"")
 
     def found_in(self, text: bytes) -> bool:
         """Whether a placeholder that belongs to this host is in the text."""

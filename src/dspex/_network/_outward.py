@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dspex._sandbox.network import Host
 
 _RESOLVING_THREADS: Final = 8
+_OF_ONE_GUEST: Final = 2
 _MOST_ADDRESSES: Final = 64
 _MOST_TRIED: Final = 4
 
@@ -63,6 +64,28 @@ class SystemConnector:
             outward.close()
             raise
         return outward
+
+
+class SparingConnector:
+    """One guest's connector: it leaves most of the threads that resolve names to others, however slow its names are."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._turns = asyncio.Semaphore(_OF_ONE_GUEST)
+
+    async def addresses(self, name: str, port: int) -> Sequence[str]:
+        await self._turns.acquire()
+        resolving = asyncio.ensure_future(self._connector.addresses(name, port))
+        resolving.add_done_callback(self._resolved)
+        return await asyncio.shield(resolving)  # a thread works on, though nobody waits for it any more
+
+    async def connect(self, address: str, port: int) -> socket.socket:
+        return await self._connector.connect(address, port)
+
+    def _resolved(self, done: asyncio.Future[Sequence[str]]) -> None:
+        self._turns.release()
+        if not done.cancelled():
+            done.exception()  # so that nobody complains where it was given up
 
 
 def _resolve(name: str, port: int) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import socket
 import ssl
@@ -18,7 +19,7 @@ from dspex._network import _dns
 from dspex._network._guest import Bounds, Conversation, Guest
 from dspex._network._log import NetworkLog
 from dspex._network._masking import new_placeholder
-from dspex._network._outward import Connector, SystemConnector
+from dspex._network._outward import Connector, SparingConnector, SystemConnector
 from dspex._network._streams import SocketStream
 from dspex._sandbox.network import NetworkRules, normal_address
 from dspex.errors import ClosedError
@@ -31,6 +32,7 @@ _CLOSING_SECONDS: Final = 5.0
 _BREATH: Final = 0.05  # after the kernel has refused a descriptor
 _MOST_TURNS: Final = 64
 _QUERIES_OF_ONE_CONNECTION: Final = 100
+_SHARE: Final = 8  # one in so many of the descriptors that this process may open: each connection takes two
 
 
 class NetworkHandle:
@@ -153,8 +155,9 @@ class NetworkHandle:
     def _admit(self, accepted: socket.socket) -> None:
         stream = SocketStream(accepted)
         address, port = _meant(accepted)
-        if len(self._tasks) >= self._guest.bounds.connections:
-            reason = f"a guest has at most {self._guest.bounds.connections} connections at once"
+        most = self._service.most_connections(self._guest.bounds)
+        if len(self._tasks) >= most:
+            reason = f"a guest has at most {most} connections at once"
             self._guest.record("connection", address, port, refused=reason)
             stream.reset()
             return
@@ -162,6 +165,11 @@ class NetworkHandle:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._release(ended, stream))
+
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._tasks)
 
     def _release(self, task: asyncio.Task[None], stream: SocketStream) -> None:
         # Here and not in the task: one that is cancelled before it began never gets to its own clean-up.
@@ -229,7 +237,7 @@ class GuestNetwork:
         names = sorted({host for secret in rules.secrets for host in secret.hosts})
         guest = Guest(
             rules=rules,
-            connector=self._connector,
+            connector=SparingConnector(self._connector),
             upstream=self._upstream,
             placeholders={secret.name: new_placeholder(secret.name) for secret in rules.secrets},
             authority=Authority(names) if names else None,
@@ -257,6 +265,17 @@ class GuestNetwork:
     def forget(self, handle: NetworkHandle) -> None:
         """A handle that is closed needs no more care."""
         self._handles.discard(handle)
+
+    def most_connections(self, bounds: Bounds) -> int:
+        """How many one guest may have now: where all guests together have many, just its share of them.
+
+        So guests cannot use up the descriptors that this process may open. On the service's loop.
+        """
+        together = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        handles = tuple(self._handles)
+        if sum(handle.connections for handle in handles) < together:
+            return bounds.connections
+        return min(bounds.connections, max(1, together // len(handles)))
 
     def drop_in_child(self) -> None:
         """In a forked child: no thread, no guests."""

@@ -26,6 +26,8 @@ RESOLVING: Final = (
     ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 )
 CERTIFICATES: Final = "/kernel/certificates.pem"  # that the host trusts, shown to guests that have a network
+# Programs written for other sandboxes, DSPy's among them, look for files in /sandbox: whoever has some puts them there.
+_LINKS: Final = (("/tmp", "/run/sandbox/tmp"), ("/proc", "/kernel/proc"), ("/sandbox", "/run/sandbox/work/sandbox"))
 _STAGES: Final = ("/mnt", "/media", "/srv", "/opt", "/var", "/run", "/home", "/tmp", "/boot", "/sys")
 
 
@@ -71,8 +73,8 @@ def assemble(tree: Tree, at: str) -> None:
         if not mount.source:
             mounts.read_only(at + mount.target)
     # Last, so that no mount is placed through a link, which would lead out of the tree and into the host's.
-    for path, pointed in (*tree.links, ("/tmp", "/run/sandbox/tmp"), ("/proc", "/kernel/proc")):
-        if not os.path.isdir(at + path):  # a mount beneath /tmp has made it; TMPDIR leads past it all the same
+    for path, pointed in (*tree.links, *_LINKS):
+        if not os.path.lexists(at + path):  # a mount beneath /tmp has made it; TMPDIR leads past it all the same
             os.symlink(pointed, at + path)
 
 

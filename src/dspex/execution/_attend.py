@@ -11,19 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import socket
-import struct
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from dspex.execution._outbox import Outbox
 from dspex.execution._run import send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from dspex.execution._calls import Calls
-    from dspex.execution._exchange import Message
     from dspex.execution._run import Run
     from dspex.execution._stream import Event, Tails
 
@@ -40,22 +37,18 @@ class Talk:
         self.channel.setblocking(False)
         self._tails = tails
         self._shown = 0  # displays that were told
-        self._parts: deque[tuple[bytes | memoryview, int]] = deque()  # with the descriptor to send beside it, or -1
+        self._outbox = Outbox(self.channel)
+        self.push = self._outbox.push
         if run.exchange.calls is not None:
-            run.exchange.calls.backlog = self._parts.__len__
+            run.exchange.calls.outbox = self._outbox
+            run.exchange.calls.late = lambda: run.late
+            run.exchange.calls.listen = self.listen
         self.push(run.message)
 
     @property
     def wants_to_write(self) -> bool:
         """True while something was not taken."""
-        return bool(self._parts)
-
-    def push(self, message: Message) -> None:
-        """Send this as soon as the guest takes it."""
-        descriptor = message.descriptor
-        for part in message.data:
-            self._parts.append((part, descriptor))
-            descriptor = -1
+        return len(self._outbox) > 0
 
     def read(self) -> None:
         """Take in what has come; nothing may mean that the deadline has."""
@@ -70,32 +63,20 @@ class Talk:
             if message is not None:
                 self.push(message)
 
+    def listen(self, end: int) -> None:
+        """Take in what comes until the eventfd `end` is written to."""
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        poll.register(self.channel, select.POLLIN)
+        while not self.run.over and not any(descriptor == end for descriptor, _ in poll.poll()):
+            self.read()
+
     def write(self) -> None:
         """Send what is taken at once."""
         try:
-            while self._parts:
-                part, descriptor = self._parts.popleft()
-                sent = self._send(part, descriptor)
-                if sent < len(part):
-                    self._parts.appendleft((memoryview(part)[sent:], -1 if sent else descriptor))
-                    return
+            self._outbox.flush()
         except OSError:
             self.run.feed(b"")
-
-    def _send(self, part: bytes | memoryview, descriptor: int) -> int:
-        try:
-            if descriptor < 0:
-                return self.channel.send(part)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))]
-            sent = self.channel.sendmsg([part], rights)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            if descriptor >= 0:
-                os.close(descriptor)
-            raise
-        os.close(descriptor)
-        return sent
 
     def patience(self) -> float:
         """Seconds to wait for something to happen."""
@@ -116,9 +97,7 @@ class Talk:
         """The run is over, or given up."""
         if self.run.exchange.calls is not None:
             self.run.exchange.calls.close()
-        for _, descriptor in self._parts:
-            if descriptor >= 0:
-                os.close(descriptor)
+        self._outbox.close()
 
 
 def attend(run: Run, tails: Tails | None = None) -> Iterator[Event]:
@@ -157,10 +136,10 @@ def _served(talk: Talk, calls: Calls) -> Iterator[Event]:
     """Perform the calls that wait, send what others have come to."""
     while (calls.waiting or calls.settled) and not talk.run.over:
         while calls.settled:
-            message, event = calls.settled.popleft()
-            talk.push(message)
-            yield event
+            yield calls.hand_over()
         if calls.waiting:
+            if talk.run.late:  # by the calls before: its end is there to be read, or made
+                return
             call = calls.waiting.popleft()
             yield call.told
             if calls.is_apart(call):
@@ -204,9 +183,7 @@ async def aattend(run: Run, tails: Tails | None = None) -> AsyncGenerator[Event]
                 yield event
             while calls is not None and (calls.waiting or calls.settled) and not run.over:
                 while calls.settled:
-                    message, returned = calls.settled.popleft()
-                    talk.push(message)
-                    yield returned
+                    yield calls.hand_over()
                 if calls.waiting:
                     call = calls.waiting.popleft()
                     yield call.told

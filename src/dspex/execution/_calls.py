@@ -14,23 +14,28 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import struct
 import threading
 import time
 from collections import Counter, deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dspex._sandbox import wire
 from dspex.errors import VariableError
 from dspex.execution import _nesting
 from dspex.execution._exchange import Message, framed
+from dspex.execution._outbox import send_beside
 from dspex.execution._tools import ToolCall, ToolReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
     from dspex.execution._executor import CodeExecutor
+    from dspex.execution._outbox import Outbox
     from dspex.execution._session import Session
     from dspex.execution._tools import Tool
 
@@ -39,6 +44,8 @@ _AT_ONCE: Final = 64
 _PARTS: Final = 2 * _AT_ONCE + 4  # of frames for that many calls, and the request
 _RECORDS: Final = 1000
 _KEPT: Final = 1 << 20  # bytes of arguments, as they came, that are kept in the records of one run
+_PATIENCE: Final = 20.0  # seconds that a guest may take to read what stands before a frame that is interjected
+_NONE: Final = -1  # for a number: the call was another run's
 _MESSAGE: Final = 10_000  # characters of an exception's message
 
 
@@ -71,17 +78,20 @@ class Calls:
 
     def __init__(self, tools: Mapping[str, Tool], executor: CodeExecutor, session: Session | None) -> None:
         self.waiting: deque[Call] = deque()
-        self.settled: deque[tuple[Message, ToolReturn]] = deque()
+        self.settled: deque[tuple[int, Message, ToolReturn]] = deque()  # with the call's number
         self.records: list[ToolReturn] = []
         self.count = 0  # all calls, recorded or not
         self.ring: Callable[[], None] = _nothing
-        self.backlog: Callable[[], int] = int  # parts of frames that the guest did not take yet
+        self.outbox: Outbox | None = None  # the driver's
+        self.listen: Callable[[int], None] | None = None  # takes in what the guest sends, in the driver's stead
+        self.late: Callable[[], bool] = bool  # whether the run's time is over
         self._driver = 0  # the thread in which `perform` runs, and which need not be rung
         self.context = contextvars.copy_context()  # the caller's, in which its tools run
         self._tools = tools
         self._executor = executor
         self._session = session
         self._under_way: dict[int, Call] = {}
+        self._unanswered: dict[int, Call] = {}  # these, and those whose return has not been handed over yet
         self._tasks: set[Future[Any] | asyncio.Task[Any]] = set()
         self._counts: Counter[str] = Counter()
         self._held = self._kept = 0
@@ -89,10 +99,58 @@ class Calls:
         self._over = False
         self._lock = threading.Lock()  # tasks of the workshop settle while the driver takes
 
-    def pending(self) -> tuple[PendingCall, ...]:
-        """The calls under way, in the order in which they came."""
+    @property
+    def over(self) -> bool:
+        """Whether the run is over: what is left of its tools runs for nobody."""
+        return self._over
+
+    def hand_over(self) -> ToolReturn:
+        """Push the return of the call that was settled first."""
+        assert self.outbox is not None  # the driver's, who calls this
         with self._lock:
-            return tuple(PendingCall(c.number, c.told.name, c.told.arguments) for c in self._under_way.values())
+            number, message, event = self.settled.popleft()
+            self._unanswered.pop(number, None)
+            self.outbox.push(message)
+        return event
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Have somebody listen to the guest while its driver, which is here, does not: it reads nothing before it was heard out."""
+        if self._driver != threading.get_ident() or self.listen is None:
+            yield
+            return
+        end = os.eventfd(0, os.EFD_CLOEXEC)
+        thread = threading.Thread(target=self.listen, args=(end,), name="dspex-listener")
+        thread.start()
+        try:
+            yield
+        finally:
+            os.eventfd_write(end, 1)
+            thread.join()
+            os.close(end)
+
+    def interject(self, channel: socket.socket, frame: bytes, descriptors: list[int]) -> tuple[PendingCall, ...]:
+        """Send a frame of somebody else's, and tell which calls had no return before it, in the order in which they came.
+
+        Raises `OSError` when the guest does not take it.
+        """
+        pending: list[PendingCall] = []
+
+        def send() -> bool:
+            with self._lock:  # no return is handed over meanwhile
+                if outbox and not self._over:
+                    return False
+                try:
+                    send_beside(channel, frame, descriptors)  # all or nothing: it is short
+                except BlockingIOError:
+                    return False
+                pending.extend(PendingCall(c.number, c.told.name, c.told.arguments) for c in self._unanswered.values())
+                return True
+
+        outbox = self.outbox
+        assert outbox is not None  # a driver performs the call that this comes out of
+        outbox.interject(send, _PATIENCE)
+        return tuple(pending)
 
     def again(self, session: Session) -> Calls:
         """For a branch of this run: the same tools, no call yet."""
@@ -107,7 +165,7 @@ class Calls:
     def afterwards(self, answers: list[Message]) -> None:
         """Send these behind the first, which begins the run."""
         event = ToolReturn("", {}, 0, None, 0.0)
-        self.settled.extend((message, event) for message in answers)
+        self.settled.extend((_NONE, message, event) for message in answers)
 
     # --- What the guest sends -----------------------------------------------------------------------------------------
 
@@ -141,7 +199,7 @@ class Calls:
             call = Call(number, tool, args, kwargs, told, size, time.perf_counter())
             with self._lock:
                 self._held += size
-                self._under_way[number] = call
+                self._under_way[number] = self._unanswered[number] = call
             self.waiting.append(call)
 
     def _read(self, frame: wire.Frame) -> tuple[int, str, list[Any], dict[str, Any]]:
@@ -152,7 +210,9 @@ class Calls:
         name = str(frame.body[_HEAD.size : end], "utf-8")
         if number in self._under_way:
             raise ValueError(f"two calls under way have the number {number}")
-        if len(self._under_way) + len(self.settled) >= _AT_ONCE or self.backlog() > _PARTS:
+        if len(self._under_way) + len(self.settled) >= _AT_ONCE or (
+            self.outbox is not None and len(self.outbox) > _PARTS
+        ):
             raise ValueError(f"more than {_AT_ONCE} calls at once")
         limit = self._executor.limits.value
         tagged = bool(frame.flags & wire.TAGGED)
@@ -173,10 +233,10 @@ class Calls:
         token = None
         self._driver = threading.get_ident()
         try:
-            token = _nesting.WAITING.set(_nesting.within(self._executor, self._session))
+            token = _nesting.WAITING.set(_nesting.within(self._executor, self._session, self))
             approve = call.tool.approve
             if approve is not None:
-                _check(call, self._finished(approve(call.told)))
+                self._check(call, self._finished(approve(call.told)))
             value = self._finished(call.tool.function(*call.args, **call.kwargs))
         except Exception as error:
             self._settle(call, error, None)
@@ -206,7 +266,7 @@ class Calls:
         if self._one_by_one is None:
             self._one_by_one = asyncio.Lock()
         try:
-            _nesting.WAITING.set(_nesting.within(self._executor, self._session))
+            _nesting.WAITING.set(_nesting.within(self._executor, self._session, self))
             if self.is_apart(call):
                 value = await self._awaited(call)
             else:
@@ -225,12 +285,20 @@ class Calls:
         approve, function = call.tool.approve, call.tool.function
         if approve is not None:
             if inspect.iscoroutinefunction(approve):
-                _check(call, await approve(call.told))
+                self._check(call, await approve(call.told))
             else:
-                _check(call, await _patiently(await asyncio.to_thread(approve, call.told)))
+                self._check(call, await _patiently(await asyncio.to_thread(approve, call.told)))
         if call.tool.is_async:
             return await function(*call.args, **call.kwargs)
         return await _patiently(await asyncio.to_thread(function, *call.args, **call.kwargs))
+
+    def _check(self, call: Call, verdict: object) -> None:
+        """Raise `Refused` unless a call was approved while there was somebody to do it for."""
+        if verdict is not True:
+            reason = verdict if isinstance(verdict, str) and verdict else "it was not approved"
+            raise Refused(f"{call.tool.name}: {reason}")
+        if self.late():
+            raise Refused(f"{call.tool.name}: the run's time was over before it was approved")
 
     # --- What comes of it ---------------------------------------------------------------------------------------------
 
@@ -261,7 +329,7 @@ class Calls:
             if self._over:
                 message.close()
                 return
-            self.settled.append((message, self._record(told, size, error, seconds)))
+            self.settled.append((number, message, self._record(told, size, error, seconds)))
             if self._driver != threading.get_ident():
                 self.ring()  # under the lock: after `close` nobody is there to be woken
 
@@ -282,9 +350,10 @@ class Calls:
                 seconds = time.perf_counter() - call.begun
                 self._record(call.told, call.size, TimeoutError("the run was over before this call was"), seconds)
             self._under_way.clear()
+            self._unanswered.clear()
             self.waiting.clear()
             while self.settled:
-                self.settled.popleft()[0].close()
+                self.settled.popleft()[1].close()
         for task in list(self._tasks):
             task.cancel()
 
@@ -299,13 +368,6 @@ def _is_awaitable(value: object) -> bool:
 
 async def _patiently(value: Any) -> Any:
     return await value if _is_awaitable(value) else value
-
-
-def _check(call: Call, verdict: object) -> None:
-    """Raise `Refused` unless a call was approved."""
-    if verdict is not True:
-        reason = verdict if isinstance(verdict, str) and verdict else "it was not approved"
-        raise Refused(f"{call.tool.name}: {reason}")
 
 
 def _told(error: BaseException) -> tuple[str, str, tuple[Any, ...] | None]:

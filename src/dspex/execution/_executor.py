@@ -253,7 +253,7 @@ class CodeExecutor:
             from dspex.execution import _dump
 
             dump = _dump.unpack(restore, self.language.name)
-            imports = (*dump.imports, *(spec for spec in _imports(imports) if spec not in dump.imports))
+            self.check_imports(dump.imports)
         session = Session(self, _imports(imports), tools=tools, ends_on_timeout=on_timeout == "end", seed=_seed(seed))
         self._sessions.add(session)
         if dump is not None:
@@ -331,10 +331,11 @@ class CodeExecutor:
         data: str | bytes,
         timeout: float | None,
         files: Mapping[str, bytes] | None = None,
+        imports: tuple[str, ...] = (),
     ) -> Prepared:
-        """What the host itself asks of a guest: `words`, with `data`. Raises `UsageError`."""
+        """What the host itself asks of a guest: `words`, with `data`, after `imports`. Raises `UsageError`."""
         seconds = _timeout(timeout, self.limits.wall)
-        body, buffers = self.language.encode(Request(words, {"data": data}, (), {}, None, seconds))
+        body, buffers = self.language.encode(Request(words, {"data": data}, imports, {}, None, seconds))
         return Prepared(body, buffers, (), seconds, None, _files.checked(files, self.limits.disk))
 
     def _offer(

@@ -44,6 +44,7 @@ class Living:
     ) -> None:
         self._executor = executor
         self._imports = imports
+        self._restored: tuple[str, ...] = ()  # what the session that this one was restored from had imported
         self._tools = tools
         self._ends_on_timeout = ends_on_timeout
         self._seed = seed
@@ -224,7 +225,7 @@ class Living:
     @contextmanager
     def _still(self) -> Iterator[Guest]:
         """The guest while it waits for the host: between two calls, or in a tool that was called from here."""
-        inside = self in WAITING.get()
+        inside = self._waits_here()
         if not inside:
             self._turn.acquire()
         try:
@@ -235,8 +236,13 @@ class Living:
                 self._let_go()
                 self._turn.release()
 
+    def _waits_here(self) -> bool:
+        """True inside a tool that the run under way waits for; a tool that outlived its run is not one."""
+        calls, chain = self._calls, WAITING.get()
+        return calls is not None and self in chain and calls in chain and not calls.over
+
     def _check_outside(self, done: str) -> None:
-        if self in WAITING.get():
+        if self._waits_here():
             raise UsageError(
                 f"a session cannot be {done} inside a tool that it waits for; fork it there, or do it after the call"
             )

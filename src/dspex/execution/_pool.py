@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _IDLE: Final = 60.0  # seconds after which a lane other than the plain one is closed
 _TICK: Final = 0.05  # seconds between two looks at what runs
+_FORKED_AT_ONCE: Final = 4  # more places than this and than cores need no more guests ahead: the cores fork no faster
 _SHORT_TICK: Final = 0.005  # and at `map`s whose consumer may be away while others wait for their places
 _START: Final = 120.0  # seconds that a zygote may take to be ready, its preloads included
 _TRIES: Final = 4  # starts in a row that may fail before callers are told
@@ -112,7 +113,7 @@ class Pool:
         self._isolation = isolation
         self._level = isolation.level or "namespaces"
         self.report = isolation.report(self._level)  # the walls in force, as every result tells them
-        self._ahead = max(2, 2 * places)
+        self._ahead = max(2, 2 * min(places, max(_FORKED_AT_ONCE, len(os.sched_getaffinity(0)))))
         self._line = Line(places, queue)
         self._rules = policy.network_rules() if policy.network else None
         self._lock = threading.Lock()

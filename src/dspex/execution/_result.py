@@ -90,7 +90,9 @@ class ExecutionResult:
 
     value: Any
     value_repr: str | None
-    value_type: str | None
+    value_type: (
+        str | None
+    )  # the value's class; beside no value `SystemExit`, when the program left early, without a failure
     stdout: str
     stderr: str
     error: Failure | None

@@ -113,6 +113,11 @@ class Run:
         patience = self._timeout + _HARD
         return time.perf_counter() - self._started >= (min(_MOMENT, patience) if self._watch is None else patience)
 
+    @property
+    def late(self) -> bool:
+        """True once the program's time is over: nothing more is done for it."""
+        return time.perf_counter() - self._started >= self._timeout
+
     def left(self) -> float:
         """Seconds to the hard deadline, never quite none."""
         return max(0.001, self._started + self._timeout + _HARD - time.perf_counter())

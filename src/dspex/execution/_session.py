@@ -9,11 +9,11 @@ from dspex.errors import SandboxLostError, UsageError
 from dspex.execution._checkpoint import Checkpoint
 from dspex.execution._job import Job
 from dspex.execution._living import Living
-from dspex.execution._nesting import WAITING
-from dspex.execution._tree import Tree, tune
+from dspex.execution._tree import Tree, send, tune
 
 if TYPE_CHECKING:
     import os
+    import socket
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
@@ -138,14 +138,14 @@ class Session(Living):
         """
         with self._still() as guest:
             copies = self._copies(guest, 1 if n is None else _count(n), "session")
-        branches = [self._like(copy) for copy in copies]
+        branches = [self._like(*copy) for copy in copies]
         return branches if n is not None else branches[0]
 
     def checkpoint(self, name: str = "checkpoint") -> Checkpoint:
         """What this session is now, to come back to any number of times (`restore`). See `fork` for what it holds."""
         with self._still() as guest:
             (copy,) = self._copies(guest, 1, name)
-        return Checkpoint(self._like(copy), name)
+        return Checkpoint(self._like(*copy), name)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Be again what this session was at `checkpoint`, one of its own or of a branch of its tree."""
@@ -196,7 +196,7 @@ class Session(Living):
         if tree is not self._tree:
             raise UsageError("the checkpoint is not of this session's tree; open it with checkpoint.session()")
         assert self._guest is not None  # it is a branch
-        return self._copies(self._guest, 1, "session")[0]
+        return self._copies(self._guest, 1, "session")[0][0]
 
     async def afork(self, n: int = 1) -> list[Session]:
         """`fork` for event loops: a list."""
@@ -241,15 +241,21 @@ class Session(Living):
             pickled = result.unwrap()
             if not isinstance(pickled, bytes):
                 raise SandboxLostError("the guest gave something else than its state")
-            return _dump.pack(self._executor.language.name, self._imports, pickled, self.files)
+            imports = tuple(dict.fromkeys((*self._restored, *self._imports)))
+            return _dump.pack(self._executor.language.name, imports, pickled, self.files)
 
     async def adump(self, *, without: Sequence[str] = (), timeout: float | None = None) -> bytes:
         """`dump` for event loops; takes a thread while it runs."""
         return await _in_thread(lambda: self.dump(without=without, timeout=timeout))
 
     def load(self, dump: Dump, timeout: float | None = None) -> None:
-        """Begin where a session that was dumped stood. Only for a session that has not run yet."""
-        prepared = self._executor.host_job(("load",), dump.pickled, timeout, dump.files)
+        """Begin where a session that was dumped stood. Only for a session that has not run yet.
+
+        What the dump names is imported in the guest: a zygote preloads what the caller names, not what came with some bytes.
+        """
+        self._restored = dump.imports
+        imports = (*dump.imports, *self._imports)
+        prepared = self._executor.host_job(("load",), dump.pickled, timeout, dump.files, imports)
         try:
             with self._still() as guest:
                 self._driven(lambda pool, waited: self._begin(pool, guest, prepared, waited)).unwrap()
@@ -306,7 +312,7 @@ class Session(Living):
         if self._pending:
             names = ", ".join(call.name for call in self._pending)
             raise UsageError(f"this session waits for the answer of {names}; give it with session.resume(value)")
-        if self in WAITING.get():
+        if self._waits_here():
             raise UsageError("this session waits for the tool that is running here; run the program in another session")
         if job.imports:
             self._executor.check_imports(job.imports)
@@ -334,25 +340,30 @@ class Session(Living):
             self._tree = Tree(guest, guest.warden, self._executor.limits, self._seed, self._pool.held)
         return self._tree
 
-    def _copies(self, guest: Guest, number: int, name: str) -> list[Guest]:
-        """Copies of this session's guest. One that does its part by halves is ended, and so the session is."""
+    def _copies(self, guest: Guest, number: int, name: str) -> list[tuple[Guest, tuple[PendingCall, ...]]]:
+        """Copies of this session's guest, and what each waits for. One that does its part by halves is ended, as the session is."""
         try:
-            return self._rooted(guest).copy(guest, number, name)
+            if self._calls is None or not self._waits_here():
+                return self._rooted(guest).copy(guest, number, name, self._send)
+            with self._calls.listening():
+                return self._rooted(guest).copy(guest, number, name, self._calls.interject)
         except SandboxLostError as error:
             self._end(str(error))
             raise
 
-    def _like(self, guest: Guest) -> Session:
+    def _send(self, channel: socket.socket, frame: bytes, descriptors: list[int]) -> tuple[PendingCall, ...]:
+        """Send a frame between two calls; what a copy that it asks for waits for."""
+        send(channel, frame, descriptors)
+        return self._pending
+
+    def _like(self, guest: Guest, pending: tuple[PendingCall, ...]) -> Session:
         """A session like this one, around a copy of its guest."""
         branch = Session(
             self._executor, self._imports, tools=self._tools, ends_on_timeout=self._ends_on_timeout, seed=self._seed
         )
         branch._pool, branch._guest, branch._tree = self._pool, guest, self._tree
-        branch._calls = self._calls
-        if self in WAITING.get() and self._calls is not None:
-            branch._pending = self._calls.pending()
-        else:
-            branch._pending = self._pending
+        branch._restored = self._restored
+        branch._calls, branch._pending = self._calls, pending
         self._executor.register(branch)
         return branch
 
@@ -366,8 +377,9 @@ class Session(Living):
         )
 
     def _continue(self, pool: Pool, guest: Guest, prepared: Resumption, waited: float) -> Run:
+        known = [call.number for call in self._pending]
         self._calls, self._pending = prepared.calls, ()
-        tune(guest, {"seconds": prepared.timeout})
+        tune(guest, {"seconds": prepared.timeout, "known": known})
         return self._executor.carry_on(pool, guest, prepared, waited, started_cpu=self._allow_cpu(guest))
 
 

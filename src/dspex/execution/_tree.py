@@ -17,7 +17,6 @@ import itertools
 import marshal
 import os
 import socket
-import struct
 import threading
 import time
 import weakref
@@ -28,6 +27,7 @@ from dspex._kernel import memory
 from dspex._sandbox import process, wire
 from dspex.errors import ClosedError, SandboxError, SandboxLostError, UsageError
 from dspex.execution import _files
+from dspex.execution._outbox import send_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.process import Ended, Guest, Warden
+    from dspex.execution._calls import PendingCall
+
+    # Sends a frame with descriptors to the guest of a channel; tells for the return of which calls it waits when it reads it.
+    Say = Callable[[socket.socket, bytes, list[int]], tuple[PendingCall, ...]]
 
 _AT_ONCE: Final = 80  # copies for one frame: the kernel sends at most 253 descriptors beside a message
 _PATIENCE: Final = 20.0  # seconds that copies may take, their files included
@@ -73,8 +77,8 @@ class Tree:
         self._chance = None if seed is None else _chance(seed)
         self._closed = False
 
-    def copy(self, parent: Guest, number: int, name: str) -> list[Guest]:
-        """So many copies of a guest that waits for the host.
+    def copy(self, parent: Guest, number: int, name: str, say: Say) -> list[tuple[Guest, tuple[PendingCall, ...]]]:
+        """So many copies of a guest that waits for the host, and the calls for whose return each waits; `say` tells the guest.
 
         Raises `UsageError` beyond `limits.branches`, `ClosedError` for an ended tree, `SandboxLostError` when the guest or
         the warden does not do its part (the guest has been ended then), `SandboxError` when this process may not open enough
@@ -83,13 +87,13 @@ class Tree:
         with self._conversation():
             deadline = time.monotonic() + _PATIENCE + _EACH * number
             self._check(parent, number)
-            copies: list[Guest] = []
+            copies: list[tuple[Guest, tuple[PendingCall, ...]]] = []
             try:
                 while len(copies) < number:
-                    copies += self._some(parent, min(_AT_ONCE, number - len(copies)), deadline)
-                self._take_in(copies, parent, name)
+                    copies += self._some(parent, min(_AT_ONCE, number - len(copies)), deadline, say)
+                self._take_in([copy for copy, _ in copies], parent, name)
             except BaseException:
-                for copy in copies:
+                for copy, _ in copies:
                     copy.kill()
                     copy.close()
                 raise
@@ -201,12 +205,14 @@ class Tree:
 
     # --- In a conversation ----------------------------------------------------------------------------------------------
 
-    def _some(self, parent: Guest, number: int, deadline: float) -> list[Guest]:
+    def _some(
+        self, parent: Guest, number: int, deadline: float, say: Say
+    ) -> list[tuple[Guest, tuple[PendingCall, ...]]]:
         announcement = next(self._announcements)
         with _equipped(number, self._limits.output) as equipment:
             try:
                 self._warden.announce(announcement, parent.inner, number)
-                _send(parent.channel, self._frame(number), [fd for one in equipment for fd in one.theirs])
+                pending = say(parent.channel, self._frame(number), [fd for one in equipment for fd in one.theirs])
                 found = self._gather(announcement, number, deadline)
             except BaseException as error:
                 self._warden.call_off()
@@ -214,7 +220,7 @@ class Tree:
                 if isinstance(error, OSError):
                     raise SandboxLostError("the session ended while it was copied") from None
                 raise
-            return [self._guest(found[index], equipment[index]) for index in range(number)]
+            return [(self._guest(found[index], equipment[index]), pending) for index in range(number)]
 
     def _frame(self, number: int) -> bytes:
         seeds = [-1 if self._chance is None else self._chance.getrandbits(62) for _ in range(number)]
@@ -346,7 +352,8 @@ def _chance(seed: int) -> Random:
 
 
 def tune(guest: Guest, settings: dict[str, object]) -> None:
-    """Set what a guest that waits for the host shall go on with: `seed` of its generators, `seconds` to its deadline."""
+    """Set what a guest that waits for the host shall go on with: `seed` of its generators, `seconds` to its deadline,
+    `known`, the numbers of the calls that will be answered."""
     body = marshal.dumps(settings, 2)
     guest.channel.settimeout(_PATIENCE)
     try:
@@ -355,10 +362,10 @@ def tune(guest: Guest, settings: dict[str, object]) -> None:
         pass  # it has ended, which the run that follows finds out
 
 
-def _send(channel: socket.socket, frame: bytes, descriptors: list[int]) -> None:
+def send(channel: socket.socket, frame: bytes, descriptors: list[int]) -> None:
+    """Tell a guest that waits for the host, and that nobody else speaks with, of copies. Raises `OSError`."""
     channel.settimeout(_PATIENCE)
-    rights = struct.pack(f"{len(descriptors)}i", *descriptors)
-    channel.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    send_beside(channel, frame, descriptors)
 
 
 def _resident(guest: Guest | None) -> int:

@@ -42,6 +42,7 @@ MAX_DEPTH = 100
 MAX_TREE = MAX_DEPTH + 3  # tag, content and bytes of an array at the deepest place
 MAX_FRACTION = 1 << 16  # bits of its integers: reducing larger ones, when they are read, could take hours
 _STR = frozenset({str})
+_CONTAINERS = frozenset({dict, list})
 _INT64 = range(-(2**63), 2**63)
 _PATH_SHOWN = 8  # steps of a path that an error shows; a list that holds itself has no end
 
@@ -66,9 +67,12 @@ def packed_dict(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def pack(state: Any) -> Any:
-    """The packed tree of a state. Raises StateError naming the path of the first value that is no plain data."""
+    """The packed tree of a state; the state itself where it is one, so it is not to be changed.
+
+    Raises StateError naming the path of the first value that is no plain data.
+    """
     try:
-        return _pack(state, 0)
+        return state if type(state) in _CONTAINERS and _is_packed(state, 1) else _pack(state, 0)
     except StateError as error:
         raise StateError(f"state{path_of_failure(state, _children, _pack)}: {error}") from error.__cause__
     except RecursionError as error:
@@ -136,6 +140,45 @@ def _pack(value: Any, depth: int) -> Any:
         return {"$array": _arrays.packed(value)}
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     raise StateError(f"a {name} is no plain data; dspex.state.to_plain() converts dataclasses, enums, models, paths")
+
+
+def _is_packed(container: Any, depth: int) -> bool:
+    """Whether a dict or list is its own packed tree: most are, and seeing that takes a third of making it anew."""
+    if depth > MAX_DEPTH:
+        return False
+    if type(container) is dict:
+        if not _STR.issuperset(map(type, container)) or (len(container) == 1 and is_tagged(container)):
+            return False
+        if not all(map(str.isascii, container)):
+            return False  # half a surrogate pair may be in a key
+        items: Iterable[Any] = container.values()
+    else:
+        items = container
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() and not _is_text(item):
+                return False
+        elif kind in _CONTAINERS:
+            if not _is_packed(item, depth + 1):
+                return False
+        elif not _is_packed_leaf(kind, item):
+            return False
+    return True
+
+
+def _is_packed_leaf(kind: type, item: Any) -> bool:
+    if kind is int:
+        return item in _INT64
+    return math.isfinite(item) if kind is float else kind is bool or item is None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _deeper(depth: int, levels: int = 1) -> int:

@@ -3,6 +3,7 @@
     memory://                 this process                                              _memory
     file:///dir               a directory, readable by people                           _file
     sqlite:///file.db         one file, no server: the default                          _sqlite
+    etcd://host:port/prefix   an etcd cluster: replicated                               _etcd, _etcd_client
     postgresql://host/db      a schema of a PostgreSQL server                           _postgres
     redis://host:port/0       keys under a prefix on a Redis server; rediss:// with TLS _redis
 
@@ -63,8 +64,8 @@ def _open_memory(url: str) -> Store:
 
 
 def _open_etcd(url: str) -> Store:
-    from dspex.stores._etcd import open_etcd
-
+    with _needs("etcd"):
+        from dspex.stores._etcd import open_etcd
     return open_etcd(url)
 
 

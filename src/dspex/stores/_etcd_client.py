@@ -29,7 +29,7 @@ _PATIENCE = 10.0  # seconds in which some endpoint must answer
 _CONNECT = 2.0
 _PAUSE = 0.05
 # Codes of gRPC in answers.
-_INVALID, _DEADLINE, _EXHAUSTED, _OUT_OF_RANGE, _UNAVAILABLE, _UNAUTHENTICATED = 3, 4, 8, 11, 14, 16
+_DEADLINE, _EXHAUSTED, _OUT_OF_RANGE, _UNAVAILABLE, _UNAUTHENTICATED = 4, 8, 11, 14, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Client:
             raise _AgainError(message)
         if code == _OUT_OF_RANGE and "compacted" in message:
             raise CompactedError(0, 0)
-        if code == _INVALID and ("too many" in message or "too large" in message):
+        if any(words in message for words in ("too many operations", "too large", "larger than max")):
             raise UnsupportedError(f"{self!r}: {message}; raise --max-txn-ops or --max-request-bytes of the servers")
         if code == _EXHAUSTED:
             raise StoreUnavailableError(

@@ -258,15 +258,20 @@ class _Connections:
 
     def _greet(self, connection: psycopg.Connection[Any], _: object) -> None:
         """Ask a new session of the server what it promises, and tell it how long we wait."""
-        standby, flushes, commits, *_ = connection.execute(
-            "SELECT pg_is_in_recovery(), current_setting('fsync'),"
+        version, standby, flushes, commits, *_ = connection.execute(
+            "SELECT version(), pg_is_in_recovery(), current_setting('fsync'),"
             " set_config('synchronous_commit', current_setting('synchronous_commit'), false),"
             " set_config('lock_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)",
             (f"{_BUSY}s", f"{_STALLED}s"),
-        ).fetchone() or (True, "", "")
+        ).fetchone() or ("", True, "", "")
         connection.commit()
-        if standby:
+        if standby or not version.startswith("PostgreSQL "):
             connection.close()
+        if not version.startswith("PostgreSQL "):  # others that speak its protocol take its locks and lock nothing
+            raise StoreError(
+                f"{self._name} is {version.split(' (')[0]}, no PostgreSQL; a store needs its advisory locks"
+            )
+        if standby:
             raise StoreUnavailableError(f"{self._name} is a read-only standby; name the primary server")
         self.durable = self.durable and flushes == "on" and commits != "off"
 

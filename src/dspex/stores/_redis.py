@@ -62,6 +62,8 @@ _LOOK = 5.0  # seconds of one blocking read: well below the time after which an 
 _CONNECTIONS = 5
 _MANY = 500  # values of one command
 _OLDEST = (6, 2)  # the first with XTRIM MINID
+_FIXED = {"protocol", "decode_responses"}
+_FACTS = {"role", "redis_version", "maxmemory", "maxmemory_policy", "connected_slaves"}
 _NAMES = ("about", "records", "keys", "chunks", "hashes", "log")
 
 _TRAITS = Traits(
@@ -109,6 +111,7 @@ each(function(key) redis.call('HSET', records, key, revision .. ':' .. take()); 
 each(function(key) redis.call('HDEL', records, key); redis.call('ZREM', keys, key) end)
 return number
 """
+_STATE = "return {redis.call('HGET', KEYS[1], 'format'), redis.call('EXISTS', unpack(KEYS))}"
 _SCAN = f"""{_HEAD}
 local found = {{}}
 for _, key in ipairs(redis.call(ARGV[1], keys, ARGV[2], ARGV[3], 'LIMIT', 0, ARGV[4])) do
@@ -171,6 +174,7 @@ class RedisStore:
                 given, max_connections=_CONNECTIONS, timeout=_BUSY, **settings
             )
             self._waiting = redis.ConnectionPool.from_url(given, **settings)
+            self._waiting.connection_kwargs["socket_timeout"] = _BUSY  # a shorter one would end a blocking read
             self._pool.connection_class(**self._pool.connection_kwargs)  # connects nowhere: only tells unknown settings
         except (ValueError, TypeError) as error:
             raise UsageError(f"{self!r} is no URL of a Redis store: {error}") from error
@@ -296,6 +300,8 @@ class RedisStore:
         connection.on_connect()
         try:
             facts = _facts(connection)
+            if missing := _FACTS - facts.keys():
+                raise StoreError(f"{self!r} is no Redis to rest on: INFO does not tell {', '.join(sorted(missing))}")
             self._refuse(facts)
             fsync = _fsync(connection)
         except BaseException:
@@ -328,8 +334,8 @@ class RedisStore:
 
     def _check_format(self) -> None:
         """Refuse a prefix that somebody else uses, or a store of a newer dspex. The first write makes a new one."""
-        version = self._ask("HGET", self._about, "format")
-        if version is None and self._ask("EXISTS", *self._keys):
+        version, keys = self._run(_STATE)  # both at one moment: another client may make its first write in between
+        if version is None and keys:
             raise StoreError(
                 f"{self!r}: there are keys under the prefix, but no store of dspex; name another: ?prefix=..."
             )
@@ -388,6 +394,8 @@ def _parsed(url: str) -> tuple[str, str, str]:
     prefix = dict(query).get("prefix", "dspex")
     if not prefix.isascii() or not prefix.isprintable() or not prefix or set(prefix) & set("{}"):
         raise UsageError(f"prefix must be ASCII text without braces, not {prefix!r}")
+    if fixed := _FIXED & dict(query).keys():
+        raise UsageError(f"a store sets {', '.join(sorted(fixed))} by itself; leave it out of the URL")
     if not re.fullmatch(r"/?\d*", parts.path):
         raise UsageError(f"the path of a Redis URL is the number of a database, as in /0; not {parts.path!r}")
     others = urlencode([item for item in query if item[0] != "prefix"])

@@ -120,7 +120,7 @@ class Store(Protocol):
         """Which of these hashes are there."""
 
     def scan_chunks(self, *, after: bytes = b"", limit: int = 1000) -> list[bytes]:
-        """At most `limit` hashes of chunks beyond `after`, in order."""
+        """At most `limit` hashes of chunks beyond `after`, in an order of the store's own; none when there are no more."""
 
     def changes(self, since: int, *, limit: int = 1000) -> list[Change]:
         """The notes of writes with a revision beyond `since`, in order, none left out.

@@ -135,11 +135,13 @@ class StoreSuite:
         unknown = hashlib.sha256(b"unknown").digest()
         assert store.read_chunks([*chunks, unknown]) == chunks
         assert store.known_chunks([*chunks, unknown]) == set(chunks)
-        assert store.scan_chunks() == sorted(chunks)
-        assert store.scan_chunks(after=min(chunks), limit=1) == sorted(chunks)[1:2]
-        dropped = min(chunks)
+        order = store.scan_chunks()
+        assert sorted(order) == sorted(chunks)
+        assert store.scan_chunks(after=order[0], limit=1) == order[1:2]
+        assert store.scan_chunks(after=order[-1]) == []
+        dropped = order[0]
         store.write(Write(drop=[dropped, unknown]))
-        assert store.scan_chunks() == sorted(chunks)[1:]
+        assert store.scan_chunks() == order[1:]
         assert store.read_chunks([dropped]) == {}
 
     def test_a_chunk_that_is_there_stays(self, store: Store) -> None:

@@ -105,19 +105,21 @@ def _sweep_chunks(store: Store, catalog: Catalog, contents: Contents, progress: 
         raise StoreError(
             f"{store!r}: somebody else began to compact at this moment; try again when that is done"
         ) from None
-    dropped, renewed = 0, time.monotonic()
+    read, dropped, renewed = 0, 0, time.monotonic()
     try:
         needed: set[bytes] = set()
         for module_id in catalog.modules():
             for found in catalog.versions(module_id):
                 needed |= contents.hashes(module_id, found.saved)
+                read += 1
+                progress(read)
                 if time.monotonic() - renewed > _sweep.LEASE / 3:
                     lease, renewed = _sweep.renew(store, owner, lease), time.monotonic()
         for batch in _spare(store, needed):
             lease, renewed = _sweep.renew(store, owner, lease), time.monotonic()
             store.write(Write(expect={records.SWEEP_KEY: lease}, drop=batch))
             dropped += len(batch)
-            progress(dropped)
+            progress(read + dropped)
     except MovedError:
         raise StoreError(
             f"{store!r}: compacting took longer than it told others, who went on; nothing needed was dropped, begin again"

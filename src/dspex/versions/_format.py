@@ -12,6 +12,8 @@ from dspex.versions._records import FORMAT, FORMAT_KEY, FormatRecord
 if TYPE_CHECKING:
     from dspex.stores import Store
 
+_SEALED = b"\0dspex-sealed"  # how values of `dspex.stores._encrypted` begin
+
 
 def check(store: Store) -> None:
     """Write the format into a new store. Raises StoreError for one of a newer dspex."""
@@ -23,6 +25,8 @@ def check(store: Store) -> None:
         except MovedError:
             check(store)
         return
+    if entry.value.startswith(_SEALED):
+        raise StoreError(f"{store!r} is encrypted; give its key: StateManager(url, key=...)")
     found = records.unsealed(FORMAT_KEY, entry.value, FormatRecord)
     if found.format > FORMAT:
         raise StoreError(

@@ -93,7 +93,7 @@ class StateManager:
     manager only if it was opened by it. `versioning` says how versions are called, `resolver` what becomes of a save
     whose parent is no longer the newest: "reject" (ConflictError), "last_write_wins", "merge" (three-way, by path) or a
     function that gets the `Conflict` and returns the state to save. `retention` says what `compact` keeps, `migrations`
-    are the steps between schemas.
+    are the steps between schemas. With a `key` (32 random bytes) everything but names, sizes and times is encrypted.
 
     Every method may be called from any thread, and has an asynchronous twin with an `a` before its name.
     Raises UsageError for wrong arguments, StoreError when the store fails.
@@ -107,23 +107,50 @@ class StateManager:
         resolver: Resolver = "reject",
         retention: Retention | None = None,
         migrations: Migrations | None = None,
+        key: bytes | None = None,
     ) -> None:
         if versioning not in _ids.VERSIONINGS:
             raise UsageError(f"versioning must be one of {', '.join(map(repr, _ids.VERSIONINGS))}, not {versioning!r}")
         check_resolver(resolver)
         self._owned = isinstance(store, str)
         self._store = open_store(store) if isinstance(store, str) else store
+        if key is not None:
+            self._store = self._sealed(key)
         self._migrations, self._retention = migrations or Migrations(), retention or Retention()
         self._versioning, self._resolver = versioning, resolver
         self._catalog, self._contents = Catalog(self._store), Contents(self._store)
         self._saver = Saver(self._store, self._catalog, self._contents, versioning=versioning, resolver=resolver)
-        _format.check(self._store)
+        try:
+            _format.check(self._store)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _sealed(self, key: bytes) -> Store:
+        from dspex.stores._encrypted import EncryptedStore
+
+        try:
+            return EncryptedStore(self._store, key)
+        except BaseException:
+            self.close()
+            raise
+
+    def rotate_key(self, old: bytes, new: bytes) -> None:
+        """Have an encrypted store open with another key from now on, at once and whatever its size.
+
+        Managers that are open go on. Raises UsageError for a store without a key, StoreError for a wrong old one.
+        """
+        from dspex.stores._encrypted import EncryptedStore
+
+        if not isinstance(self._store, EncryptedStore):
+            raise UsageError(f"{self._store!r} was opened without a key, so it has none to change")
+        self._store.rotate(old, new)
 
     def close(self) -> None:
         """Close the store, where the manager opened it."""
@@ -386,11 +413,17 @@ class StateManager:
             self._store, self._catalog, _snapshots.get(self._store, name).members, f"snapshot {name}"
         )
 
-    def restore(self, *, at: datetime, pattern: str = "*") -> list[Version]:
-        """Make the newest of every module what it was at a moment, as new versions: of all, or of none.
+    def restore(self, *, at: At, pattern: str = "*") -> list[Version]:
+        """Make the newest of every module that matches what it was at a moment, as new versions: of all, or of none.
 
-        A module that did not exist then has no newest version afterwards; its versions stay.
+        A module that did not exist then has no newest version afterwards; its versions stay. With an id or a tag as
+        `at`, every module that matches goes back to its version of that name, or NotFoundError is raised. With a
+        Version, its module alone.
         """
+        if isinstance(at, Version):
+            return _snapshots.restore_named(self._store, self._catalog, [at.module_id], at)
+        if isinstance(at, str):
+            return _snapshots.restore_named(self._store, self._catalog, self.modules(pattern), at)
         return _snapshots.restore_moment(self._store, self._catalog, self.modules(pattern), at)
 
     # --- schemas ----------------------------------------------------------------------------------------------------
@@ -456,7 +489,8 @@ class StateManager:
         """Delete what the retention does not keep, drop chunks that no version needs, and forget old events.
 
         Saves wait meanwhile. Raises StoreError when another compacts, IntegrityError when something is damaged: then
-        nothing is dropped, for nobody can tell what is needed.
+        nothing is dropped, for nobody can tell what is needed. `progress` is called with the number of versions read and
+        chunks dropped so far.
         """
         with telemetry.operation("dspex.state.compact"):
             return _compaction.compact(
@@ -468,41 +502,54 @@ class StateManager:
                 progress=progress or (lambda count: None),
             )
 
-    def sync(self, other: str | Store | StateManager, direction: Direction = "push", *, pattern: str = "*") -> Synced:
+    def sync(
+        self,
+        other: str | Store | StateManager,
+        direction: Direction = "push",
+        *,
+        pattern: str = "*",
+        progress: Callable[[int], None] | None = None,
+    ) -> Synced:
         """Bring what this store has to another ("push"), what that has here ("pull"), or "both", first to the other.
 
         Where both went on from a common version, the resolver of the manager that receives decides. Raises ConflictError
-        as that does; what was brought until then stays, on no branch, and the next sync goes on.
+        as that does; what was brought until then stays, on no branch, and the next sync goes on. `progress` is called
+        with the number of versions brought so far.
         """
         if direction not in ("push", "pull", "both"):
             raise UsageError(f"direction must be 'push', 'pull' or 'both', not {direction!r}")
         if isinstance(other, StateManager):
-            return self._sync(other, direction, pattern)
+            return self._sync(other, direction, pattern, progress)
         with StateManager(other, versioning=self._versioning, resolver=self._resolver) as there:
-            return self._sync(there, direction, pattern)
+            return self._sync(there, direction, pattern, progress)
 
-    def _sync(self, other: StateManager, direction: Direction, pattern: str) -> Synced:
+    def _sync(
+        self, other: StateManager, direction: Direction, pattern: str, progress: Callable[[int], None] | None
+    ) -> Synced:
+        count = _syncing.counter(progress)
         total = Synced()
         with telemetry.operation("dspex.state.sync"):
             if direction in ("push", "both"):
-                total += _syncing.bring(self._side, other._side, self.modules(pattern))
+                total += _syncing.bring(self._side, other._side, self.modules(pattern), count)
             if direction in ("pull", "both"):
-                total += _syncing.bring(other._side, self._side, other.modules(pattern))
+                total += _syncing.bring(other._side, self._side, other.modules(pattern), count)
         return total
 
     @property
     def _side(self) -> _syncing.Side:
         return _syncing.Side(self._catalog, self._contents, self._saver)
 
-    def export(self, path: str | os.PathLike[str], pattern: str = "*") -> int:
+    def export(
+        self, path: str | os.PathLike[str], pattern: str = "*", *, progress: Callable[[int], None] | None = None
+    ) -> int:
         """Write all versions of modules that match into one file, atomically; its size in bytes."""
         store = MemoryStore()
-        self.sync(store, pattern=pattern)
+        self.sync(store, pattern=pattern, progress=progress)
         return _bundle.write(path, store)
 
-    def import_(self, path: str | os.PathLike[str]) -> Synced:
+    def import_(self, path: str | os.PathLike[str], *, progress: Callable[[int], None] | None = None) -> Synced:
         """Bring the versions of a file that `export` wrote here, as `sync` does. Raises StateFormatError, OSError."""
-        return self.sync(_bundle.read(path), "pull")
+        return self.sync(_bundle.read(path), "pull", progress=progress)
 
     # --- asynchronous twins -----------------------------------------------------------------------------------------
 

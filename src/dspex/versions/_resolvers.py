@@ -64,6 +64,8 @@ def _reject(conflict: Conflict) -> Any:
 
 
 def _merge(conflict: Conflict) -> Any:
+    if conflict.base is not None and conflict.base.schema != conflict.theirs.schema:
+        raise refusal(conflict, paths=(f"the schema ({conflict.base.schema} to {conflict.theirs.schema})",))
     merged = merge(conflict.base_state, conflict.our_state, conflict.their_state)
     if merged.conflicts:
         raise refusal(conflict, paths=merged.conflicts)

@@ -98,8 +98,8 @@ class Saver:
                 for one in lost:
                     if made := self._made(draft, one):
                         return made
-                draft = self._placed(draft, standing.line)
-                saved = self._next(draft, standing.line.record, self._parents(draft, standing.line.record), taken)
+                draft, head = self._placed(draft, standing.line)
+                saved = self._next(draft, standing.line.record, head, _parents(draft, head), taken)
                 return self._write(draft, saved, standing)
             except MovedError as error:
                 taken |= _ids_taken(draft.module_id, error.keys)
@@ -138,7 +138,7 @@ class Saver:
             metadata=metadata,
             bump="major",
         )
-        saved = self._next(draft, standing.line.record, (parent.id,), taken)
+        saved = self._next(draft, standing.line.record, None, (parent.id,), taken)
         try:
             return self._write(draft, saved, standing, child_of=parent)
         except MovedError as error:
@@ -169,23 +169,23 @@ class Saver:
         sweep = at_rest(self._store, entries.get(records.SWEEP_KEY))
         return Standing(line_of(key, entries.get(key)), sweep)
 
-    def _placed(self, draft: Draft, line: Line) -> Draft:
-        """The draft on top of the head that there is now; the resolver decides when that is not its parent."""
+    def _placed(self, draft: Draft, line: Line) -> tuple[Draft, Found | None]:
+        """The draft for the head that there is now, and that head; the resolver decides when it is not its parent."""
         branch = draft.branch or (draft.parent.branch if isinstance(draft.parent, Version) else None) or MAIN
         head = self._catalog.head(draft.module_id, branch, line=line)
         if head is None and branch != MAIN and branch not in line.record.heads:
             raise NotFoundError(f"{draft.module_id!r} has no branch {branch!r}; make it with branch()")
-        schema = draft.schema or (head.saved.schema if head else "1")
-        draft = msgspec.structs.replace(draft, branch=branch, schema=schema)
+        if draft.branch is None:
+            draft = msgspec.structs.replace(draft, branch=branch)
         if draft.parent is Parent.HEAD:
-            return draft
+            return draft, head
         if draft.parent is Parent.NEW:
             if line.record.heads:
                 raise _exists(draft.module_id, head)
-            return draft
+            return draft, head
         if isinstance(draft.parent, Version) and head is not None and head.saved.uid == draft.parent.uid:
-            return draft
-        return self._resolved(draft, head)
+            return draft, head
+        return self._resolved(draft, head), head
 
     def _resolved(self, draft: Draft, head: Found | None) -> Draft:
         if head is None:
@@ -197,20 +197,19 @@ class Saver:
         prepared = draft.prepared if conflict.is_ours(state) else _contents.prepare(state)
         return msgspec.structs.replace(draft, prepared=prepared, parent=theirs, others=tuple(dict.fromkeys(others)))
 
-    def _parents(self, draft: Draft, record: ModuleRecord) -> tuple[str, ...]:
-        head = self._head_id(draft, record)
-        return tuple(dict.fromkeys((*((head,) if head else ()), *draft.others)))
-
-    def _next(self, draft: Draft, record: ModuleRecord, parents: tuple[str, ...], taken: set[str]) -> SavedVersion:
+    def _next(
+        self, draft: Draft, record: ModuleRecord, head: Found | None, parents: tuple[str, ...], taken: set[str]
+    ) -> SavedVersion:
         number, now = record.number + 1, max(time.time_ns() // 1000, record.time + 1)
-        id = self._id(draft, number, now, parents, taken)
+        schema = draft.schema or (head.saved.schema if head else "1")
+        id = self._id(draft, number, now, schema=schema, parents=parents, taken=taken)
         return SavedVersion(
             number=number,
             id=id,
             uid=_ids.uid_of_content(id) if self._versioning == "content" else secrets.token_hex(8),
             parents=parents,
             branch=draft.branch,
-            schema=draft.schema or "1",
+            schema=schema,
             content=draft.prepared.content,
             size=draft.prepared.size,
             time=now,
@@ -219,22 +218,16 @@ class Saver:
             metadata=dict(draft.metadata),
         )
 
-    def _head_id(self, draft: Draft, record: ModuleRecord) -> str | None:
-        branch = draft.branch or MAIN
-        if branch == MAIN and record.newest is not None:
-            return record.newest.id
-        number = record.heads.get(branch)
-        found = self._catalog.number(draft.module_id, number) if number is not None else None
-        return found.saved.id if found else None
-
-    def _id(self, draft: Draft, number: int, now: int, parents: tuple[str, ...], taken: set[str]) -> str:
+    def _id(
+        self, draft: Draft, number: int, now: int, *, schema: str, parents: tuple[str, ...], taken: set[str]
+    ) -> str:
         if self._versioning == "incremental":
             return str(number)
         if self._versioning == "timestamp":
             return _ids.timestamp(now)
         if self._versioning == "content":
-            schema, content = draft.schema or "1", draft.prepared.content
-            made = _ids.content_name(draft.module_id, parents, schema, content, dict(draft.metadata))
+            content, metadata = draft.prepared.content, dict(draft.metadata)
+            made = _ids.content_name(draft.module_id, parents, schema, content, metadata)
             if made in taken:
                 raise ConflictError(
                     f"{draft.module_id!r} has a version {made!r}: the same was saved on the same parent"
@@ -338,6 +331,10 @@ def additions(
         put[key] = records.sealed(key, TagRecord(saved.number, saved.id))
     event = Event("save", module_id, saved.id, branch or "", saved.time)
     return Write(expect=expect, put=put, note=note([event, *(_tagged(event, tag) for tag in tags)])), after
+
+
+def _parents(draft: Draft, head: Found | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*((head.saved.id,) if head else ()), *draft.others)))
 
 
 def _tagged(event: Event, tag: str) -> Event:

@@ -18,7 +18,7 @@ from dspex.versions._events import Event, note
 from dspex.versions._ids import datetime_of, microseconds
 from dspex.versions._records import ModuleRecord, NumberRecord, SavedVersion, SnapshotRecord
 from dspex.versions._retrying import retrying
-from dspex.versions._version import MAIN
+from dspex.versions._version import MAIN, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from dspex.stores import Store
     from dspex.versions._catalog import Catalog, Line
-    from dspex.versions._version import Version
 
 _PAGE = 200
 
@@ -139,6 +138,13 @@ def restore(store: Store, catalog: Catalog, members: Mapping[str, tuple[int, str
         return [as_version(module_id, Found(saved, revision)) for module_id, saved in made]
 
     return retrying(attempt)
+
+
+def restore_named(store: Store, catalog: Catalog, module_ids: Iterable[str], at: Version | str) -> list[Version]:
+    """Make the newest of each module its version of an id or a tag."""
+    found = {module_id: catalog.find(module_id, at).saved for module_id in module_ids}
+    members = {module_id: (saved.number, saved.id) for module_id, saved in found.items()}
+    return restore(store, catalog, members, f"version {at.id if isinstance(at, Version) else at}")
 
 
 def restore_moment(store: Store, catalog: Catalog, module_ids: Iterable[str], moment: datetime) -> list[Version]:

@@ -10,6 +10,7 @@ for a save.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,7 @@ from dspex.versions._saving import Draft, additions, send_ahead
 from dspex.versions._version import MAIN, Parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dspex.versions._catalog import Catalog
     from dspex.versions._contents import Contents
@@ -54,12 +55,23 @@ class Synced:
         return Synced(self.versions + other.versions, self.moved + other.moved, self.merged + other.merged)
 
 
-def bring(source: Side, target: Side, module_ids: Iterable[str]) -> Synced:
-    """Bring all that `source` has of some modules to `target`. Raises ConflictError as the target's resolver has it."""
+def bring(source: Side, target: Side, module_ids: Iterable[str], count: Callable[[], None]) -> Synced:
+    """Bring all that `source` has of some modules to `target`, calling `count` for each version.
+
+    Raises ConflictError as the target's resolver has it.
+    """
     total = Synced()
     for module_id in module_ids:
-        total += _Module(source, target, module_id).bring()
+        total += _Module(source, target, module_id).bring(count)
     return total
+
+
+def counter(progress: Callable[[int], None] | None) -> Callable[[], None]:
+    """What tells `progress` how often it was called."""
+    if progress is None:
+        return lambda: None
+    numbers = itertools.count(1)
+    return lambda: progress(next(numbers))
 
 
 class _Module:
@@ -71,7 +83,7 @@ class _Module:
         self._here: dict[str, SavedVersion] = {}  # the target's versions by uid
         self._by_id: dict[str, SavedVersion] = {}
 
-    def bring(self) -> Synced:
+    def bring(self, count: Callable[[], None]) -> Synced:
         heads = self._source.catalog.line(self._module_id).record.heads
         everything = [found.saved for found in self._source.catalog.everything(self._module_id)]
         self._look()
@@ -82,6 +94,7 @@ class _Module:
             parents = tuple(self._id_here(by_id, parent) for parent in saved.parents)
             branch = saved.branch if saved.branch is None or saved.uid in lines.get(saved.branch, ()) else None
             self._copy(saved, parents, branch)
+            count()
         synced = Synced(versions=len(missing))
         for branch, number in heads.items():
             head = next((saved for saved in everything if saved.number == number), None)

@@ -189,6 +189,7 @@ class Guest:
         request = self._receive()
         text, flags, buffers = "", 0, []
         envelope: dict[str, Any] = {}
+        self._left = ""
         try:
             try:
                 python_interrupts.due = None
@@ -196,7 +197,9 @@ class Guest:
                 self._screen.begin()
                 value = self._run(request)
                 python_displays.end()
-                if value is not None:
+                if self._left:  # of its own will, before its end: no failure, and no value
+                    envelope["type"] = self._left
+                elif value is not None:
                     envelope["type"] = python_values.type_name(value)
                     encoded = python_values.encode(value, self._limit)
                     text, buffers = encoded.text, encoded.buffers
@@ -247,6 +250,7 @@ class Guest:
             return None if last is None else eval(last, names)
         except SystemExit as leave:
             if leave.code is None or leave.code == 0:
+                self._left = python_values.type_name(leave)
                 return None
             raise
 
@@ -333,7 +337,10 @@ class Guest:
         elif kind == _FORK:
             self._branch(data)
         elif kind == _TUNE:
-            _tune(marshal.loads(data))
+            settings = marshal.loads(data)
+            _tune(settings)
+            if "known" in settings and self._tools is not None:
+                self._tools.repeat(frozenset(settings["known"]))
         else:
             os._exit(71)
 
@@ -343,6 +350,8 @@ class Guest:
         rights, self._rights = self._rights, []
         seed = python_branches.fork(self.channel.fileno(), first, rights, seeds)
         if seed is not None:
+            # Another thread may have been sending, which did not follow.
+            self.sending._at_fork_reinit()  # type: ignore[attr-defined]  # locks of all supported versions have it
             python_async.part()
             reseed() if seed < 0 else python_branches.seeded(seed)
 
@@ -449,6 +458,7 @@ def _tune(settings: dict[str, Any]) -> None:
         _signal.setitimer(_signal.ITIMER_REAL, settings["seconds"])
 
 
+_to_json: Final = json.JSONEncoder().encode  # whatever a program makes of json.dumps
 _TYPES: Final[dict[str, bytes]] = {}  # the envelopes of values that crossed whole, by type: most answers are alike
 
 
@@ -456,9 +466,9 @@ def _packed(envelope: dict[str, Any]) -> bytes:
     if len(envelope) == 1 and "type" in envelope:
         name = envelope["type"]
         if name not in _TYPES and len(_TYPES) < 1000:
-            _TYPES[name] = json.dumps(envelope).encode()
-        return _TYPES.get(name) or json.dumps(envelope).encode()
-    return json.dumps(envelope).encode()
+            _TYPES[name] = _to_json(envelope).encode()
+        return _TYPES.get(name) or _to_json(envelope).encode()
+    return _to_json(envelope).encode()
 
 
 # --- Errors, as the program's author would see them ---------------------------------------------------------------------

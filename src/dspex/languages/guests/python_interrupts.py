@@ -86,6 +86,11 @@ class _Shelter:
 sheltered: Final = _Shelter()
 
 
+def is_home() -> bool:
+    """Whether this is the main thread."""
+    return _thread.get_ident() == _main
+
+
 def at_home() -> None:
     """This is the main thread, where signals are handled."""
     global _main, _depth

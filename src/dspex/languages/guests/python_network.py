@@ -14,6 +14,10 @@ from typing import Any, Final
 _SHOWN: Final = "/kernel/certificates.pem"  # what the host trusts
 _OWN: Final = "/run/sandbox/certificates.pem"  # that, and the authority of this guest
 _REFUSAL: Final = "Forbidden by SecurityPolicy"  # as the host's proxy answers
+_ALERTS: Final = (
+    "unrecognized name",
+    "access denied",
+)  # likewise; others come of the host that was reached, or of its absence
 _AWAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ETIMEDOUT)
 _MOST_CAUSES: Final = 20
 _MOST_SHOWN: Final = 8
@@ -60,8 +64,12 @@ def _is_of_the_network(error: BaseException, connected: bool) -> bool:
     kind = type(error)
     if "HTTP" in kind.__name__:  # of urllib, requests, httpx
         return _REFUSAL in str(error)
-    if issubclass(kind, (_socket.gaierror, _socket.herror, ConnectionError, *_of_tls())):
-        return not issubclass(kind, BrokenPipeError)  # which is mostly of a pipe
+    if issubclass(kind, (_socket.gaierror, _socket.herror, ConnectionRefusedError)):
+        return True
+    if issubclass(kind, ConnectionError):  # a connection that the policy let come about, or no connection
+        return False
+    if issubclass(kind, _of_tls()):
+        return any(alert in str(error) for alert in _ALERTS)
     if not issubclass(kind, OSError) or error.filename is not None:  # type: ignore[attr-defined]  # it is an OSError
         return False
     number = error.errno  # type: ignore[attr-defined]  # likewise

@@ -2,10 +2,14 @@
 
 Theory of operation. A call is a CALL frame with a number of its own; its RETURN carries the same number, and returns may
 come in any order. Whoever waits for one reads the channel for all: a blocked thread, or the event loop as one of its readers;
-what comes for somebody else is handed over. Other threads that wait look again every few milliseconds.
+what comes for somebody else is handed over. Other threads that wait look again every few milliseconds. Where the main thread
+waits, none but it reads: the host may ask for a copy, and only the main thread can be copied.
 
 In ordinary code a tool blocks and gives its value. Where an event loop runs it gives a coroutine, so `await tool(...)` and
 `asyncio.gather(tool(1), tool(2))` work with every tool; `tool.wait(...)` blocks there too.
+
+A copy of this process waits for the calls that were under way. The host answers those that it had read when it asked for the
+copy; the others it has heard of from the copy's parent only, so the copy makes them again on its own channel (`repeat`).
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
     import asyncio
 
 _HEADER: Final = struct.Struct("<2sBBIQ")
-_CALL_HEAD: Final = struct.Struct("<IH")  # the call's number, the length of its tool's name
+_CALL_NUMBER: Final = struct.Struct("<I")
+_CALL_NAME: Final = struct.Struct("<H")  # the length of its tool's name, which follows
 _CALL, _TAGGED = 18, 1
 _MOST: Final = 64  # calls under way at once; the host would take more for an attack
 _SCALARS: Final = frozenset((type(None), bool, int, float, str))
@@ -130,8 +135,10 @@ class Tools:
         self._limit = limit
         self._functions: dict[str, Any] = {}
         self._under_way: dict[int, _Blocked | _Awaited] = {}
+        self._made: dict[int, tuple[str, tuple[Any, ...], dict[str, Any]]] = {}  # what these calls were
         self._last = 0
         self._open = False
+        self._home_waits = False  # the main thread waits for a return
         self._sending, self._reading = line.sending, _thread.allocate_lock()
         self._loops: list[asyncio.AbstractEventLoop] = []  # that read the channel
         self._queue: list[asyncio.Future[None]] = []  # tasks that wait until fewer calls are under way
@@ -166,6 +173,18 @@ class Tools:
         for slot in self._under_way.values():
             slot.settle(True, over)
         self._under_way.clear()
+        self._made.clear()
+
+    def repeat(self, known: frozenset[int]) -> None:
+        """In a copy that goes on: make the calls again that the host does not know of, under their numbers."""
+        for number in [number for number in self._under_way if number not in known]:
+            try:
+                frame = self._frame(number, *self._made[number])
+            except (TypeError, ValueError) as error:  # what it was given has been changed since
+                self.settle(number, True, error)
+            else:
+                with self._sending:
+                    self._line.channel.sendall(frame)
 
     def _function(self, name: str, description: str | None, parameters: Any, returns: str | None) -> Any:
         def wait(*args: Any, **kwargs: Any) -> Any:
@@ -193,10 +212,17 @@ class Tools:
         while len(self._under_way) >= _MOST:
             self._read(_LOOK)
         slot = _Blocked()
-        self._send(name, args, kwargs, slot)
-        while not slot.settled:
-            if not self._read(None):
-                slot.wait(_LOOK)
+        home = interrupts.is_home()
+        if home:
+            self._home_waits = True
+        try:
+            self._send(name, args, kwargs, slot)
+            while not slot.settled:
+                if not self._read(None if home else _LOOK):
+                    slot.wait(_LOOK)
+        finally:
+            if home:
+                self._home_waits = False
         return slot.result()
 
     async def _acall(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -213,6 +239,22 @@ class Tools:
         return await future
 
     def _send(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], slot: _Blocked | _Awaited) -> None:
+        before, after = self._encoded(name, args, kwargs)
+        _flush()
+        with interrupts.sheltered, self._sending:
+            if not self._open:
+                raise RuntimeError(f"{name}() was called when its program was over")
+            self._last += 1
+            self._under_way[self._last] = slot
+            self._made[self._last] = name, args, kwargs
+            self._line.channel.sendall(b"".join((before, _CALL_NUMBER.pack(self._last & 0xFFFFFFFF), *after)))
+
+    def _frame(self, number: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        before, after = self._encoded(name, args, kwargs)
+        return b"".join((before, _CALL_NUMBER.pack(number & 0xFFFFFFFF), *after))
+
+    def _encoded(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, list[Any]]:
+        """A call's frame, before and after its number. Raises `TypeError`, `ValueError`."""
         try:
             text, buffers, tagged = _encoded(args, kwargs, self._limit)
         except python_values.NotCarried as reason:
@@ -221,30 +263,28 @@ class Tools:
             raise ValueError(f"{name}() was given arguments of more than {self._limit:,} bytes") from None
         called = name.encode()
         size = sum(memoryview(buffer).nbytes for buffer in buffers)
-        length = _CALL_HEAD.size + len(called) + len(text)
+        length = _CALL_NUMBER.size + _CALL_NAME.size + len(called) + len(text)
         header = _HEADER.pack(b"dx", _CALL, _TAGGED if tagged else 0, length, size)
-        _flush()
-        with interrupts.sheltered, self._sending:
-            if not self._open:
-                raise RuntimeError(f"{name}() was called when its program was over")
-            self._last += 1
-            self._under_way[self._last] = slot
-            head = _CALL_HEAD.pack(self._last & 0xFFFFFFFF, len(called))
-            self._line.channel.sendall(b"".join((header, head, called, text.encode(), *buffers)))
+        return header, [_CALL_NAME.pack(len(called)), called, text.encode(), *buffers]
 
     # --- Returns ------------------------------------------------------------------------------------------------------
 
     def _read(self, seconds: float | None) -> bool:
         """Wait for one frame of the host's, and take it in; False at once when another thread does."""
-        if not self._reading.acquire(blocking=False):
+        if self._is_anothers() or not self._reading.acquire(blocking=False):
             return False
         try:
             if self._poll.poll(seconds and seconds * 1000):  # here, and only here, it can be interrupted
+                if self._is_anothers():
+                    return False
                 with interrupts.sheltered:
                     self._line.take_in()
             return True
         finally:
             self._reading.release()
+
+    def _is_anothers(self) -> bool:
+        return self._home_waits and not interrupts.is_home()
 
     def _readable(self) -> None:
         """Called by an event loop when something has come."""
@@ -256,6 +296,7 @@ class Tools:
     def settle(self, number: int, failed: bool, content: Any) -> None:
         """A RETURN has come; one that nobody waits for any more is let go."""
         slot = self._under_way.pop(number, None)
+        self._made.pop(number, None)
         if slot is not None:
             slot.settle(failed, _exception(content) if failed else content)
         if not self._under_way:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import gc
 import io
 import itertools
 import json
@@ -537,7 +538,18 @@ _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
 
 def decode(data: Any, buffers: Iterable[Any]) -> Any:
     """What the host's `encode` pickled; `ImportError` in plain words if it needs a package that is not here."""
-    return _Unpickler(io.BytesIO(data), buffers=buffers).load()
+    return _loaded(_Unpickler(io.BytesIO(data), buffers=buffers))
+
+
+def _loaded(unpickler: pickle.Unpickler) -> Any:
+    """What it loads. Many containers are made and none can be garbage yet: the collector would take most of the time."""
+    if not gc.isenabled():
+        return unpickler.load()
+    gc.disable()
+    try:
+        return unpickler.load()
+    finally:
+        gc.enable()
 
 
 class _Unpickler(pickle.Unpickler):

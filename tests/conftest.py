@@ -1,4 +1,4 @@
-"""Servers for the stores that need one: each is started once, and a test has a schema or a prefix of its own in it."""
+"""Servers for the tests that need one: each is started once, and a test has a schema or a prefix of its own in it."""
 
 import itertools
 
@@ -29,6 +29,14 @@ def durable_redis(tmp_path_factory):
 def plain_redis(tmp_path_factory):
     """A Redis server that keeps everything in memory only."""
     server = servers.redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory):
+    """An etcd server that nobody kills."""
+    server = servers.etcd(tmp_path_factory.mktemp("etcd"))
     yield server
     server.stop()
 

@@ -1,0 +1,30 @@
+"""The executors that all interpreters of this process share: one, and one for each set of hosts they may reach."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from dspex._sandbox.limits import ResourceLimits
+from dspex._sandbox.policy import SecurityPolicy
+from dspex.execution._executor import CodeExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# DSPy has no limits at all. The wall time holds the answers of language models, which tools wait for.
+LIMITS: Final = ResourceLimits(wall="10m", cpu="2m", memory="1GiB")
+_PLACES: Final = 64  # a program that waits for a language model keeps its place
+
+_executors: dict[tuple[str, ...], CodeExecutor] = {}
+_lock = threading.Lock()
+
+
+def executor(hosts: Iterable[str] = ()) -> CodeExecutor:
+    """The executor whose guests may reach `hosts`; it lives as long as the process."""
+    key = tuple(sorted({str(host) for host in hosts}))
+    with _lock:
+        if key not in _executors:
+            policy = SecurityPolicy(network=key) if key else None
+            _executors[key] = CodeExecutor(policy=policy, limits=LIMITS, max_concurrency=_PLACES)
+        return _executors[key]
