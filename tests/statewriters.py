@@ -7,7 +7,7 @@ import itertools
 import json
 import sys
 
-from dspex.versions import Retention, StateManager
+from dspex.versions import Retention, StateManager, _sweep
 
 TEXT = "some text of a demo, long enough for chunks of its own. " * 400
 
@@ -27,6 +27,7 @@ def save(states, name):
 
 def compact(states, name):
     """Versions that go again at once, in modules of their own, and what is kept."""
+    _sweep.LEASE = 0.1  # else the next writer only waits until it is killed too
     keeping = StateManager(states.store, retention=Retention(keep_last=2))
     for i in itertools.count():
         version = states.save_state(

@@ -81,7 +81,7 @@ def kill_often(url, kind, times, generator):
     """Kill so many writers; how many saves were acknowledged. Each kill is looked at by a new client."""
     count = 0
     for number in range(times):
-        acknowledged = killed(url, kind, f"w{number}", generator.uniform(0, 0.25))
+        acknowledged = killed(url, kind, f"w{number}", generator.uniform(0, 0.25 if kind == "save" else 0.6))
         with StateManager(url) as states:
             CHECKS[kind](states, acknowledged)
             if number % 10 == 9 or number == times - 1:

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+import sabotages
 from dspex.errors import ConflictError
 from dspex.versions import StateManager
 from statestores import DURABLE, url_of
@@ -53,19 +54,22 @@ def merging(url, name, saves):
 KINDS = {"compare_and_set": compare_and_set, "on_top": on_top, "merging": merging}
 
 
-def race(url, kind, saves):
+def race(url, kind, saves, sabotage=None):
     """All processes at once; the ids that each won."""
     with StateManager(url) as states:
         states.save_state("m", {"count": 0})
     command = [sys.executable, __file__, "one", url, kind]
     share = saves // PROCESSES
     pipes = {"stdout": subprocess.PIPE, "env": ENVIRONMENT}
-    running = [subprocess.Popen([*command, f"p{i}", str(share)], **pipes) for i in range(PROCESSES)]
-    won = []
-    for process in running:
-        with process:
-            won.append(json.loads(process.stdout.read()))
-        assert process.returncode == 0
+    bugs = [sabotage] if sabotage else []
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen([*command, f"p{i}", str(share), *bugs], **pipes))
+            for i in range(PROCESSES)
+        ]
+        said = [process.stdout.read() for process in running]
+    assert [process.returncode for process in running] == [0] * PROCESSES
+    won = [json.loads(one) for one in said]
     return won, share
 
 
@@ -113,7 +117,9 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1] == "one":
-        _, _, url, kind, name, saves = sys.argv
+        _, _, url, kind, name, saves, *bugs = sys.argv
+        for bug in bugs:
+            sabotages.install(bug)
         print(json.dumps(KINDS[kind](url, name, int(saves))))
     else:
         main()

@@ -340,3 +340,15 @@ def test_a_migration_whose_semantic_id_is_taken_gets_the_next(store):
     first = states.save_state("m", {"i": 1})
     states.save_state("m", {"i": 2}, bump="major")
     assert states.migrate_state("m", "2", at=first).id == "2.0.1"
+
+
+def test_a_save_does_not_rely_on_chunks_that_were_swept(store, meddled):
+    """Chunks that were there when a save asked, and were removed before it wrote, are sent after all."""
+    state = {f"p{i}": {"demo": f"question {i}"} for i in range(2000)}
+    states, other = StateManager(meddled), StateManager(store)
+    other.save_state("spare", state)
+    other.delete("spare")
+    meddled.before("write", other.compact)
+    states.save_state("m", state)
+    assert states.load_state("m") == state
+    assert states.verify().ok

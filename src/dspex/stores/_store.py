@@ -89,7 +89,7 @@ class Store(Protocol):
 
     All raise StoreError when the store fails: StoreUnavailableError when it cannot be reached (nothing was changed),
     UnknownOutcomeError when a write was sent and its answer lost (the caller reads what became of it).
-    Keys are ASCII text without line breaks, at most 2,000 characters; the manager quotes what users call things.
+    Keys are ASCII text without line breaks, at most 2,500 characters; the manager quotes what users call things.
     """
 
     @property
