@@ -94,3 +94,14 @@ def test_branches_are_merged():
     states.save_state("m", {"a": 6, "b": 2})
     with pytest.raises(ConflictError, match="both changed a"):
         states.merge("m", "trial")
+
+
+def test_branches_of_two_schemas_are_not_merged():
+    """What one side calls otherwise cannot be put together by path: one of them is migrated first."""
+    states = StateManager("memory://")
+    states.save_state("m", {"a": 1})
+    states.branch("m", "trial")
+    states.save_state("m", {"b": 1}, branch="trial", schema="2")
+    with pytest.raises(ConflictError, match="'main' has schema '1', 'trial' '2'; migrate one of them first"):
+        states.merge("m", "trial")
+    assert states.load_state("m") == {"a": 1}

@@ -207,10 +207,18 @@ class StateManager:
     ) -> Version:
         """Save on one branch the three-way merge with another, a version with both heads as parents.
 
-        Raises ConflictError naming the paths that both changed, NotFoundError for a branch that is not.
+        Raises ConflictError naming the paths that both changed, or that their schemas differ; NotFoundError for a branch
+        that is not.
         """
         history = self.history(module_id)
         ours, theirs = self._branch_head(module_id, into), self._branch_head(module_id, branch)
+        if ours.schema != theirs.schema:
+            raise ConflictError(
+                f"{into!r} has schema {ours.schema!r}, {branch!r} {theirs.schema!r}; migrate one of them first",
+                ours=ours,
+                theirs=theirs,
+                paths=("the schema",),
+            )
         base = history.common(ours.id, theirs.id)
         states = [self.load_state(module_id, history.versions[base]) if base and base in history.versions else {}]
         states += [self.load_state(module_id, ours), self.load_state(module_id, theirs)]
