@@ -45,3 +45,9 @@ def etcd(tmp_path_factory):
 def name():
     """A name that no other test has."""
     return f"store{next(_names)}"
+
+
+@pytest.fixture
+def store_name():
+    """The same, for tests that have names of their own."""
+    return f"store{next(_names)}"

@@ -2,8 +2,7 @@
 
 import pytest
 
-LOCAL = ("memory", "sqlite", "file")
-SHARED = ("sqlite", "file", "postgresql", "redis", "etcd")
+SERVERS = ("postgresql", "redis", "etcd")
 
 
 def url_of(kind, request, tmp_path, name):
@@ -29,25 +28,19 @@ def servers_password():
     return servers.PASSWORD
 
 
-@pytest.fixture(params=("memory", *SHARED))
-def url(request, tmp_path, name):
+@pytest.fixture(params=("memory", "sqlite", "file", *SERVERS))
+def url(request, tmp_path, store_name):
     """Each store there is."""
-    return url_of(request.param, request, tmp_path, name)
+    return url_of(request.param, request, tmp_path, store_name)
 
 
-@pytest.fixture(params=("postgresql", "redis", "etcd"))
-def server_url(request, tmp_path, name):
+@pytest.fixture(params=SERVERS)
+def server_url(request, tmp_path, store_name):
     """Each store that is a server."""
-    return url_of(request.param, request, tmp_path, name)
+    return url_of(request.param, request, tmp_path, store_name)
 
 
 @pytest.fixture(params=("sqlite", "file"))
-def durable_url(request, tmp_path, name):
-    """The same, by the name that tests of processes have for it."""
-    return url_of(request.param, request, tmp_path, name)
-
-
-@pytest.fixture(params=("sqlite", "file"))
-def local_url(request, tmp_path, name):
-    """Each store that is files of this machine."""
-    return url_of(request.param, request, tmp_path, name)
+def durable_url(request, tmp_path, store_name):
+    """Each store that is files of this machine: other processes may use it, and it survives them."""
+    return url_of(request.param, request, tmp_path, store_name)

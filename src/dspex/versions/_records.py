@@ -10,6 +10,8 @@
     x/holds                 touched when a tag or snapshot begins to hold a version, which a deletion must notice
     x/format                FormatRecord: which dspex can read this store
 
+Whoever keeps other things in the same store gives their keys a first name of more than one letter.
+
 Names are percent-quoted in keys, so a key is ASCII and `/` always separates. A value is JSON for people to read,
 `{"sha256":"<hex>","record":{...}}`, whose checksum covers the key too: a value under another's key is damage as well.
 """

@@ -154,7 +154,10 @@ class _Scrub:
         self._records += 1
         self._progress(self._records)
         self._bytes += len(value)
-        kind: type[msgspec.Struct] | None = _EXACT.get(key) or _KINDS.get(key.partition("/")[0])
+        family = key.partition("/")[0]
+        if len(family) > 1:
+            return  # of somebody else, who keeps other things in the same store; ours are of one letter
+        kind: type[msgspec.Struct] | None = _EXACT.get(key) or _KINDS.get(family)
         if kind is None:
             self._problems.append(Problem(key, "no record of this dspex"))
             return
