@@ -102,6 +102,23 @@ def test_an_error_that_lies_about_itself_is_reported(interpreter):
     assert interpreter.execute("1") == 1
 
 
+@pytest.mark.parametrize("message", ["{[]: 1}", "{{}}", "0x" + "f" * 5000, "(" * 5000, "1" + "+1j" * 3000, "\0"])
+def test_a_message_that_reads_like_python_stays_a_message(interpreter, message):
+    """Text that only looks like a literal, or like a number that cannot be written, never fails on the host."""
+    with pytest.raises(CodeExecutionError) as caught:
+        interpreter.execute(f"raise ValueError({message!r})")
+    assert str(caught.value).startswith(f"ValueError: {[message]}")
+
+
+@pytest.mark.parametrize("program", ["{10**5000: 1}", "SUBMIT(10**5000)"])
+def test_a_number_without_a_text_is_the_programs_error(executor, program):
+    """DSPy's JSON cannot write it; the session lives."""
+    with Interpreter(executor=executor, strict_dspy=True) as interpreter:
+        with pytest.raises(CodeExecutionError, match="ValueError: .*digits"):
+            interpreter.execute(program)
+        assert interpreter.execute("1") == 1
+
+
 # --- Tools ------------------------------------------------------------------------------------------------------------
 
 

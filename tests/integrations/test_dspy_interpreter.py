@@ -231,6 +231,17 @@ def test_unsupported_values_are_refused(make):
         make().execute("1", {"x": object()})
 
 
+def test_a_variable_that_cannot_be_walked_is_refused(make):
+    """One that holds itself, or has keys that become lists, is named in DSPy's error, and the interpreter lives."""
+    endless = []
+    endless.extend((endless, object()))
+    strict = make(strict_dspy=True)
+    for interpreter, value in ((make(), endless), (strict, endless), (strict, {(1, 2): 3})):
+        with pytest.raises(CodeInterpreterError, match="variable 'given' cannot cross"):
+            interpreter.execute("1", {"given": value})
+        assert interpreter.execute("1") == 1
+
+
 def test_large_inputs_cross_once(make):
     """What is unchanged is kept in the session and bound again; what the caller changed in place is sent anew."""
     interpreter = make()

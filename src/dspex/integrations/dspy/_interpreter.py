@@ -308,16 +308,22 @@ class Interpreter:
     def _send(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Let the guest have the large ones among the variables, if it has not; returns all others."""
         if self.strict_dspy:
-            return {name: _strict.sent(value) for name, value in variables.items()}
+            return {name: self._carried(name, value) for name, value in variables.items()}
         parts = self._inputs.parted(variables)
         if parts.again and not self._inside("again", *parts.again, check=False):
             self._inputs.forget()
             return self._send(variables)
-        small = {name: _values.carried(value) for name, value in parts.small.items()}
+        small = {name: self._carried(name, value) for name, value in parts.small.items()}
         if parts.large:
             self._inside("take", _guest.GIVEN, *parts.pickled, given=parts.large)
             self._inputs.sent(parts)
         return small
+
+    def _carried(self, name: str, value: Any) -> Any:
+        try:
+            return _strict.sent(value) if self.strict_dspy else _values.carried(value)
+        except (RecursionError, TypeError) as error:  # it holds itself, or a key that is a list in DSPy
+            raise CodeInterpreterError(f"variable {name!r} cannot cross: {error}") from error
 
     def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
         self._submitted = None
