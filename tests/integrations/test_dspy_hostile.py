@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import threading
 
 import pytest
 
@@ -189,6 +190,34 @@ def test_threads_and_timers_end_with_the_interpreter(executor):
     interpreter.shutdown()
     assert vanish([guest])
     assert Interpreter(executor=executor).execute("1") == 1
+
+
+@pytest.mark.parametrize("undo_failed", [False, True])
+@pytest.mark.parametrize("where", ["tool", "thread"])
+def test_shutdown_while_a_program_runs(executor, where, undo_failed):
+    """From one of its tools or another thread: DSPy's error for a session that is over, and none is left behind."""
+    running, failures = threading.Event(), []
+    interpreter = Interpreter(executor=executor, tools={"begin": running.set}, undo_failed=undo_failed)
+
+    def run():
+        try:
+            interpreter.execute("import time\nbegin()\ntime.sleep(60)")
+        except Exception as error:
+            failures.append(error)
+
+    if where == "tool":
+        interpreter.tools["begin"] = interpreter.shutdown
+        run()
+    else:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert running.wait(30)
+        interpreter.shutdown()
+        thread.join()
+    (failure,) = failures
+    assert isinstance(failure, CodeInterpreterError)
+    assert not isinstance(failure, CodeExecutionError)
+    assert interpreter._session is None
 
 
 # --- The network ------------------------------------------------------------------------------------------------------

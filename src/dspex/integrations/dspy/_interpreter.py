@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _RESERVED: Final = frozenset(("SUBMIT", "_dspex", _guest.SUBMITTED))
 _LIVED: Final = frozenset(("syntax", "runtime", "policy", "value_limit"))  # failures that never end a session
+_SHUT: Final = "the interpreter was shut down while it was in use"
 _WITHIN: ContextVar[tuple[int, ...]] = ContextVar("dspex_dspy_within", default=())  # interpreters that wait for a tool
 
 
@@ -129,9 +130,7 @@ class Interpreter:
     def shutdown(self) -> None:
         """End the session and all that runs in it. May be called again."""
         self._ended = True
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._let_go()
         self._inputs.forget()
 
     @with_callbacks
@@ -240,8 +239,10 @@ class Interpreter:
             try:
                 yield
             except Exception:
-                lost, self._session = self._session, before.session()
-                lost.close()
+                again = before.session()
+                self._let_go()
+                self._session = again
+                self._check_kept()
                 raise
 
     # --- One call -------------------------------------------------------------------------------------------------------
@@ -259,8 +260,9 @@ class Interpreter:
         """Open a session, and have its first guest prepared in one call."""
         wanted, tools, binding = self._wanted(), self._crossing(), self._binding()
         try:
-            self._session = (self._executor or _shared.executor(self._hosts)).session()
-            self._session.execute(
+            session = self._session = (self._executor or _shared.executor(self._hosts)).session()
+            self._check_kept()
+            session.execute(
                 _guest.PRELUDE + binding,
                 environment=self._paths.environment(),
                 files=self._paths.files(),
@@ -333,8 +335,10 @@ class Interpreter:
         return self.last
 
     def _call(self, code: str, variables: dict[str, Any] | None = None) -> ExecutionResult:
-        assert self._session is not None
-        return self._session.execute(code, variables, tools=self._offered)
+        session = self._session
+        if session is None:
+            raise ClosedError(_SHUT)
+        return session.execute(code, variables, tools=self._offered)
 
     def _inside(self, method: str, *arguments: object, given: dict[str, Any] | None = None, check: bool = True) -> bool:
         """Call what is prepared in the guest; a program that broke it has to live without."""
@@ -352,7 +356,7 @@ class Interpreter:
             return result.stdout if value is None else value
         if failure.type == _guest.FINAL and self._submitted is not None:
             return FinalOutput(_strict.submitted(self._submitted) if self.strict_dspy else self._submitted)
-        if failure.kind not in _LIVED and not self.undo_failed and self._is_lost():
+        if failure.kind not in _LIVED and (self._ended or (not self.undo_failed and self._is_lost())):
             raise self._broken(None, f"{failure.type}: {failure.message}")
         raise _errors.raised(result, failure, strict=self.strict_dspy)
 
@@ -384,6 +388,17 @@ class Interpreter:
                 "the interpreter's session has ended (shutdown, or it was lost); create a new interpreter for a fresh session."
             )
 
+    def _check_kept(self) -> None:
+        """Let go of a session that came after another thread's `shutdown`. Raises `ClosedError`."""
+        if self._ended:
+            self._let_go()
+            raise ClosedError(_SHUT)
+
+    def _let_go(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
     def _is_lost(self) -> bool:
         try:
             return not self._call("").ok
@@ -395,8 +410,7 @@ class Interpreter:
         if isinstance(cause, ValueError):  # the caller's own mistake: nothing ran
             return CodeInterpreterError(str(cause))
         self._ended = True
-        if self._session is not None:
-            self._session.close()
+        self._let_go()
         return CodeInterpreterError(
             f"{what or cause}; the interpreter state was lost. Create a new interpreter for a fresh session."
         )
