@@ -7,7 +7,7 @@ import copy
 import inspect
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -122,7 +122,10 @@ class Interpreter:
                 self._prepare()
                 small = self._send(given)
                 with self._undoing():
-                    return self._outcome(self._run(code, small))
+                    outcome = self._outcome(self._run(code, small))
+                if self.undo_failed and self.last is not None:
+                    self._paths.write_back(self.last.files)
+                return outcome
             except DspexError as error:
                 raise self._broken(error) from error
 
@@ -200,9 +203,13 @@ class Interpreter:
 
     def become(self, branch: Interpreter) -> None:
         """Go on where `branch` stands, which is shut down; files that may be written get what it left in them."""
-        with branch._still() as other, self._still() as session:
-            session.become(other)
-            self._inputs = branch._inputs
+        if branch is self:
+            return
+        with ExitStack() as turns:  # taken in one order, for the other may be about to become this one
+            sessions = {one: turns.enter_context(one._still()) for one in sorted((self, branch), key=id)}
+            session = sessions[self]
+            session.become(sessions[branch])
+            self._inputs = branch._inputs.copy()  # the branch is about to forget its own
             self._anew = True
             self._paths.write_back(session.files)
         branch.shutdown()
@@ -214,10 +221,13 @@ class Interpreter:
         with self._turn():
             if self._session is None or self._ended:
                 self.start()
-            assert self._session is not None  # it has started
+            if (session := self._session) is None:
+                raise self._broken(ClosedError(_SHUT))
             try:
-                yield self._session
+                yield session
             except DspexError as error:
+                if isinstance(error, ClosedError) and not self._is_lost():  # what was closed is the checkpoint
+                    raise CodeInterpreterError(str(error)) from error
                 raise self._broken(error) from error
 
     def _like(self, session: Session) -> Interpreter:
@@ -234,8 +244,9 @@ class Interpreter:
         if not self.undo_failed:
             yield
             return
-        assert self._session is not None
-        with self._session.checkpoint() as before:
+        if (session := self._session) is None:
+            raise ClosedError(_SHUT)
+        with session.checkpoint() as before:
             try:
                 yield
             except Exception:
@@ -330,7 +341,7 @@ class Interpreter:
     def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
         self._submitted = None
         self.last = self._call(code, variables)
-        if self.last.ok or not self.undo_failed:
+        if not self.undo_failed:  # else when it is known that it did not fail
             self._paths.write_back(self.last.files)
         return self.last
 
