@@ -115,7 +115,7 @@ def test_a_message_that_reads_like_python_stays_a_message(interpreter, message):
 def test_a_number_without_a_text_is_the_programs_error(executor, program):
     """DSPy's JSON cannot write it; the session lives."""
     with Interpreter(executor=executor, strict_dspy=True) as interpreter:
-        with pytest.raises(CodeExecutionError, match="ValueError: .*digits"):
+        with pytest.raises(CodeExecutionError, match=r"ValueError: .*digits"):
             interpreter.execute(program)
         assert interpreter.execute("1") == 1
 

@@ -49,7 +49,13 @@ def _arguments(failure: Failure) -> str:
         return ""
     try:
         return str(_meant(failure))
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # the message is the program's: it may lie
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+    ):  # the message is the program's: it may lie
         return str([failure.message])
 
 

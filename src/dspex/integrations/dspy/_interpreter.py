@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from dspex.execution._session import Session
     from dspex.execution._tools import Tool
 
-_RESERVED: Final = frozenset(("SUBMIT", "_dspex", _guest.SUBMITTED))
 _LIVED: Final = frozenset(("syntax", "runtime", "policy", "value_limit"))  # failures that never end a session
+_Wanted = tuple[dict[str, "Callable[..., Any]"], list[dict[str, Any]]]
 _SHUT: Final = "the interpreter was shut down while it was in use"
 _WITHIN: ContextVar[tuple[int, ...]] = ContextVar("dspex_dspy_within", default=())  # interpreters that wait for a tool
 
@@ -87,7 +87,7 @@ class Interpreter:
         self._ended = False
         self._lock = threading.RLock()  # `execute` starts what was not started
         self._offered: dict[str, Tool] = {}  # the tools as they cross, by the names under which they do
-        self._prepared: object = None  # the tools and fields that the guest was prepared for
+        self._prepared: _Wanted | None = None  # the tools and fields that the guest was prepared for
         self._anew = False
         self._submitted: dict[str, Any] | None = None  # what SUBMIT carried over in this call
         self._inputs = Inputs()
@@ -296,8 +296,11 @@ class Interpreter:
             self._call(_guest.PRELUDE + binding).unwrap()
         self._prepared, self._anew = wanted, False
 
-    def _wanted(self) -> object:
-        return dict(self.tools), [dict(field) for field in self.output_fields or ()]
+    def _wanted(self) -> _Wanted:
+        try:
+            return dict(self.tools), [dict(field) for field in self.output_fields or ()]
+        except (TypeError, ValueError) as error:
+            raise CodeInterpreterError(f"output_fields must be a list of dicts that have a 'name': {error}") from error
 
     def _crossing(self) -> dict[str, Tool]:
         """The tools as they cross, and the one that SUBMIT calls."""
@@ -309,11 +312,13 @@ class Interpreter:
         """The program that gives tools their names, and SUBMIT its fields."""
         try:
             return _guest.binding(self.tools, self.output_fields)
-        except (ValueError, KeyError) as error:
+        except KeyError as error:
+            raise CodeInterpreterError(f"output_fields: a field has no {error}") from error
+        except (ValueError, SyntaxError) as error:  # two names may be one to Python's parser
             raise CodeInterpreterError(f"output_fields: {error}") from error
 
     def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
-        if name in _RESERVED:
+        if _guest.is_reserved(name):
             raise CodeInterpreterError(f"a tool cannot be called {name!r}: the interpreter has that name for itself")
         _check_tool(name, function)
         return _tools.offered(name, _guest.engine_name(name), function, _weakly(self._invoked))
@@ -382,7 +387,8 @@ class Interpreter:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _received(self, name: str, arguments: _tools.Arguments) -> None:
-        fields, wanted = arguments["fields"], _guest.field_names(self.output_fields)
+        assert self._prepared is not None  # a program runs
+        fields, wanted = arguments["fields"], _guest.field_names(self._prepared[1])  # a tool may have set others since
         if not isinstance(fields, dict) or [*fields] != wanted:
             raise TypeError(f"SUBMIT takes {', '.join(wanted)}")  # the program went past SUBMIT
         self._submitted = fields
