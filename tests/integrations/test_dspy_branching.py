@@ -73,6 +73,40 @@ def test_an_interpreter_becomes_a_branch(make):
         branch.execute("x")
 
 
+def test_large_inputs_stay_when_an_interpreter_becomes_a_branch(make):
+    """What the branch was sent need not cross again; to become oneself changes nothing."""
+    trunk = make()
+    branch = trunk.fork()
+    branch.execute("first = text", {"text": TEXT})
+    trunk.become(branch)
+    assert trunk.execute("text is first", {"text": TEXT}) is True
+    trunk.become(trunk)
+    assert trunk.execute("text is first", {"text": TEXT}) is True
+
+
+def test_a_closed_checkpoint_harms_no_interpreter(make):
+    """To restore it is refused, and the names are still there."""
+    interpreter = make()
+    interpreter.execute("x = 1")
+    with interpreter.checkpoint() as before:
+        pass
+    with pytest.raises(CodeInterpreterError, match="closed"):
+        interpreter.restore(before)
+    assert interpreter.execute("x") == 1
+
+
+def test_what_is_submitted_is_written_back_also_where_failures_are_undone(make, tmp_path):
+    """SUBMIT is no failure: files come back with it, and not with a program that failed or left early in DSPy's eyes."""
+    path = tmp_path / "out.txt"
+    interpreter = make(enable_write_paths=[path], undo_failed=True, strict_dspy=True)
+    for program in ("1 / 0", "import sys\nsys.exit(0)"):
+        with pytest.raises(CodeExecutionError):
+            interpreter.execute(f"open('out.txt', 'w').write('undone')\n{program}")
+        assert not path.read_text()
+    interpreter.execute("open('out.txt', 'w').write('submitted'); SUBMIT(1)")
+    assert path.read_text() == "submitted"
+
+
 def test_checkpoints_of_an_interpreter(make):
     """One may come back to it any number of times, also when inputs, tools or fields changed meanwhile."""
     interpreter = make()

@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import threading
 
 import pytest
 
@@ -102,6 +103,23 @@ def test_an_error_that_lies_about_itself_is_reported(interpreter):
     assert interpreter.execute("1") == 1
 
 
+@pytest.mark.parametrize("message", ["{[]: 1}", "{{}}", "0x" + "f" * 5000, "(" * 5000, "1" + "+1j" * 3000, "\0"])
+def test_a_message_that_reads_like_python_stays_a_message(interpreter, message):
+    """Text that only looks like a literal, or like a number that cannot be written, never fails on the host."""
+    with pytest.raises(CodeExecutionError) as caught:
+        interpreter.execute(f"raise ValueError({message!r})")
+    assert str(caught.value).startswith(f"ValueError: {[message]}")
+
+
+@pytest.mark.parametrize("program", ["{10**5000: 1}", "SUBMIT(10**5000)"])
+def test_a_number_without_a_text_is_the_programs_error(executor, program):
+    """DSPy's JSON cannot write it; the session lives."""
+    with Interpreter(executor=executor, strict_dspy=True) as interpreter:
+        with pytest.raises(CodeExecutionError, match=r"ValueError: .*digits"):
+            interpreter.execute(program)
+        assert interpreter.execute("1") == 1
+
+
 # --- Tools ------------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +190,34 @@ def test_threads_and_timers_end_with_the_interpreter(executor):
     interpreter.shutdown()
     assert vanish([guest])
     assert Interpreter(executor=executor).execute("1") == 1
+
+
+@pytest.mark.parametrize("undo_failed", [False, True])
+@pytest.mark.parametrize("where", ["tool", "thread"])
+def test_shutdown_while_a_program_runs(executor, where, undo_failed):
+    """From one of its tools or another thread: DSPy's error for a session that is over, and none is left behind."""
+    running, failures = threading.Event(), []
+    interpreter = Interpreter(executor=executor, tools={"begin": running.set}, undo_failed=undo_failed)
+
+    def run():
+        try:
+            interpreter.execute("import time\nbegin()\ntime.sleep(60)")
+        except Exception as error:
+            failures.append(error)
+
+    if where == "tool":
+        interpreter.tools["begin"] = interpreter.shutdown
+        run()
+    else:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert running.wait(30)
+        interpreter.shutdown()
+        thread.join()
+    (failure,) = failures
+    assert isinstance(failure, CodeInterpreterError)
+    assert not isinstance(failure, CodeExecutionError)
+    assert interpreter._session is None
 
 
 # --- The network ------------------------------------------------------------------------------------------------------

@@ -197,14 +197,34 @@ def test_what_cannot_be_submitted_is_the_programs_error(make):
     assert interpreter.execute("1") == 1
 
 
-@pytest.mark.parametrize("name", ["not a name", "class", "", 5])
+@pytest.mark.parametrize("name", ["not a name", "class", "", 5, "__debug__", "_dspex", "SUBMIT"])
 def test_a_field_that_cannot_be_a_parameter_is_refused(make, name):
     """The error names the field, and the interpreter goes on when it is mended."""
     interpreter = make(output_fields=[{"name": name}])
-    with pytest.raises(CodeInterpreterError, match="output field"):
+    with pytest.raises(CodeInterpreterError, match=r"output.field"):
         interpreter.execute("1")
     interpreter.output_fields = None
     assert interpreter.execute("1") == 1
+
+
+@pytest.mark.parametrize(
+    "fields", ["abc", [5], {"name": "x"}, [{"type": "str"}], [{"name": "\ufb01"}, {"name": "fi"}]], ids=str
+)
+def test_fields_that_are_none_are_refused(make, fields):
+    """The error is DSPy's for an interpreter that cannot, not one of the code; it goes on when they are mended."""
+    interpreter = make(output_fields=fields)
+    with pytest.raises(CodeInterpreterError, match="output_fields"):
+        interpreter.execute("1")
+    interpreter.output_fields = None
+    assert interpreter.execute("SUBMIT(1)") == FinalOutput({"output": 1})
+
+
+def test_fields_hold_for_the_whole_program(make):
+    """Those that a tool sets while it runs hold from the next one on."""
+    interpreter = make(output_fields=[{"name": "first"}])
+    interpreter.tools["change"] = lambda: setattr(interpreter, "output_fields", [{"name": "second"}])
+    assert interpreter.execute("change(); SUBMIT(1)") == FinalOutput({"first": 1})
+    assert interpreter.execute("SUBMIT(1)") == FinalOutput({"second": 1})
 
 
 # --- Variables --------------------------------------------------------------------------------------------------------
@@ -216,7 +236,7 @@ def test_variables_cross_as_they_are(make):
     assert make().execute("value == other and type(value['tuple']) is tuple", {"value": value, "other": value})
 
 
-@pytest.mark.parametrize("name", ["for", "1a", "a-b"])
+@pytest.mark.parametrize("name", ["for", "1a", "a-b", "SUBMIT", "_dspex", "_dspex_given"])
 def test_bad_variable_names_are_refused(make, name):
     """The error is DSPy's, and the interpreter lives."""
     interpreter = make()
@@ -229,6 +249,17 @@ def test_unsupported_values_are_refused(make):
     """What can cross in no way is told by its type."""
     with pytest.raises(CodeInterpreterError, match="Unsupported value type: object"):
         make().execute("1", {"x": object()})
+
+
+def test_a_variable_that_cannot_be_walked_is_refused(make):
+    """One that holds itself, or has keys that become lists, is named in DSPy's error, and the interpreter lives."""
+    endless = []
+    endless.extend((endless, object()))
+    strict = make(strict_dspy=True)
+    for interpreter, value in ((make(), endless), (strict, endless), (strict, {(1, 2): 3})):
+        with pytest.raises(CodeInterpreterError, match="variable 'given' cannot cross"):
+            interpreter.execute("1", {"given": value})
+        assert interpreter.execute("1") == 1
 
 
 def test_large_inputs_cross_once(make):
@@ -286,6 +317,11 @@ def test_tools_take_arguments_as_python_does(make):
     assert interpreter.execute("plain.__doc__") == "About plain."
 
 
+def test_tools_between_underscores_are_told_apart(make):
+    """However many there are on each side."""
+    assert make(tools={"__f__": lambda: 1, "___f___": lambda: 2}).execute("__f__(), ___f___()") == (1, 2)
+
+
 def test_tools_give_values_in_async_code_too(make):
     """Where an event loop runs a tool blocks and gives its value, as in DSPy."""
     interpreter = make(tools={"f": lambda: 4})
@@ -336,7 +372,7 @@ def test_no_execution_inside_a_tool(make):
     assert interpreter.execute("beside()") == 2
 
 
-@pytest.mark.parametrize("name", ["SUBMIT", "class", "a b"])
+@pytest.mark.parametrize("name", ["SUBMIT", "class", "a b", "_dspex_given", "_dspex_tool_f"])
 def test_bad_tool_names_are_refused(make, name):
     """The error names the tool, and the interpreter goes on without it."""
     interpreter = make(tools={name: lambda: 1})

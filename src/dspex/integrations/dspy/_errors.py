@@ -48,13 +48,24 @@ def _arguments(failure: Failure) -> str:
     if not failure.message:
         return ""
     try:
-        meant = ast.literal_eval(failure.message)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return str(_meant(failure))
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+    ):  # the message is the program's: it may lie
         return str([failure.message])
+
+
+def _meant(failure: Failure) -> list[object]:
+    """Raises what `literal_eval` does. To write a number of too many digits is a `ValueError` too."""
+    meant = ast.literal_eval(failure.message)
     if type(meant) is tuple:
-        return str([*meant])
+        return [*meant]
     plain = type(meant) in (int, float) or failure.type == "KeyError"
-    return str([meant if plain else failure.message])
+    return [meant if plain else failure.message]
 
 
 def _whole(result: ExecutionResult, failure: Failure) -> str:

@@ -39,9 +39,14 @@ def calling(method: str, *arguments: object) -> str:
     return f"_dspex.{method}({', '.join(map(repr, arguments))})"
 
 
+def is_reserved(name: object) -> bool:
+    """Whether the interpreter has that name for itself in the guest."""
+    return isinstance(name, str) and (name == "SUBMIT" or name.startswith("_dspex"))
+
+
 def engine_name(name: str) -> str:
     """The name under which a tool crosses; the engine has those with two underscores on both sides for itself."""
-    return _ENGINE + name.strip("_") if name.startswith("__") and name.endswith("__") else name
+    return _ENGINE + name if name.startswith("__") and name.endswith("__") else name
 
 
 def field_names(fields: Sequence[Mapping[str, Any]] | None) -> list[Any]:
@@ -62,7 +67,13 @@ def binding(tools: Iterable[str], fields: Sequence[Mapping[str, Any]] | None) ->
 def _check(names: Iterable[object]) -> None:
     seen = set[object]()
     for name in names:
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name in seen:
+        if (
+            not isinstance(name, str)
+            or not name.isidentifier()
+            or keyword.iskeyword(name)
+            or name in seen
+            or is_reserved(name)
+        ):
             raise ValueError(f"output field {name!r} cannot be a parameter of SUBMIT: take another name for it")
         seen.add(name)
 

@@ -7,7 +7,7 @@ import copy
 import inspect
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from dspex.execution._session import Session
     from dspex.execution._tools import Tool
 
-_RESERVED: Final = frozenset(("SUBMIT", "_dspex", _guest.SUBMITTED))
 _LIVED: Final = frozenset(("syntax", "runtime", "policy", "value_limit"))  # failures that never end a session
+_Wanted = tuple[dict[str, "Callable[..., Any]"], list[dict[str, Any]]]
+_SHUT: Final = "the interpreter was shut down while it was in use"
 _WITHIN: ContextVar[tuple[int, ...]] = ContextVar("dspex_dspy_within", default=())  # interpreters that wait for a tool
 
 
@@ -86,7 +87,7 @@ class Interpreter:
         self._ended = False
         self._lock = threading.RLock()  # `execute` starts what was not started
         self._offered: dict[str, Tool] = {}  # the tools as they cross, by the names under which they do
-        self._prepared: object = None  # the tools and fields that the guest was prepared for
+        self._prepared: _Wanted | None = None  # the tools and fields that the guest was prepared for
         self._anew = False
         self._submitted: dict[str, Any] | None = None  # what SUBMIT carried over in this call
         self._inputs = Inputs()
@@ -121,7 +122,10 @@ class Interpreter:
                 self._prepare()
                 small = self._send(given)
                 with self._undoing():
-                    return self._outcome(self._run(code, small))
+                    outcome = self._outcome(self._run(code, small))
+                if self.undo_failed and self.last is not None:
+                    self._paths.write_back(self.last.files)
+                return outcome
             except DspexError as error:
                 raise self._broken(error) from error
 
@@ -129,9 +133,7 @@ class Interpreter:
     def shutdown(self) -> None:
         """End the session and all that runs in it. May be called again."""
         self._ended = True
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._let_go()
         self._inputs.forget()
 
     @with_callbacks
@@ -201,9 +203,13 @@ class Interpreter:
 
     def become(self, branch: Interpreter) -> None:
         """Go on where `branch` stands, which is shut down; files that may be written get what it left in them."""
-        with branch._still() as other, self._still() as session:
-            session.become(other)
-            self._inputs = branch._inputs
+        if branch is self:
+            return
+        with ExitStack() as turns:  # taken in one order, for the other may be about to become this one
+            sessions = {one: turns.enter_context(one._still()) for one in sorted((self, branch), key=id)}
+            session = sessions[self]
+            session.become(sessions[branch])
+            self._inputs = branch._inputs.copy()  # the branch is about to forget its own
             self._anew = True
             self._paths.write_back(session.files)
         branch.shutdown()
@@ -215,10 +221,13 @@ class Interpreter:
         with self._turn():
             if self._session is None or self._ended:
                 self.start()
-            assert self._session is not None  # it has started
+            if (session := self._session) is None:
+                raise self._broken(ClosedError(_SHUT))
             try:
-                yield self._session
+                yield session
             except DspexError as error:
+                if isinstance(error, ClosedError) and not self._is_lost():  # what was closed is the checkpoint
+                    raise CodeInterpreterError(str(error)) from error
                 raise self._broken(error) from error
 
     def _like(self, session: Session) -> Interpreter:
@@ -235,13 +244,16 @@ class Interpreter:
         if not self.undo_failed:
             yield
             return
-        assert self._session is not None
-        with self._session.checkpoint() as before:
+        if (session := self._session) is None:
+            raise ClosedError(_SHUT)
+        with session.checkpoint() as before:
             try:
                 yield
             except Exception:
-                lost, self._session = self._session, before.session()
-                lost.close()
+                again = before.session()
+                self._let_go()
+                self._session = again
+                self._check_kept()
                 raise
 
     # --- One call -------------------------------------------------------------------------------------------------------
@@ -259,8 +271,9 @@ class Interpreter:
         """Open a session, and have its first guest prepared in one call."""
         wanted, tools, binding = self._wanted(), self._crossing(), self._binding()
         try:
-            self._session = (self._executor or _shared.executor(self._hosts)).session()
-            self._session.execute(
+            session = self._session = (self._executor or _shared.executor(self._hosts)).session()
+            self._check_kept()
+            session.execute(
                 _guest.PRELUDE + binding,
                 environment=self._paths.environment(),
                 files=self._paths.files(),
@@ -283,8 +296,11 @@ class Interpreter:
             self._call(_guest.PRELUDE + binding).unwrap()
         self._prepared, self._anew = wanted, False
 
-    def _wanted(self) -> object:
-        return dict(self.tools), [dict(field) for field in self.output_fields or ()]
+    def _wanted(self) -> _Wanted:
+        try:
+            return dict(self.tools), [dict(field) for field in self.output_fields or ()]
+        except (TypeError, ValueError) as error:
+            raise CodeInterpreterError(f"output_fields must be a list of dicts that have a 'name': {error}") from error
 
     def _crossing(self) -> dict[str, Tool]:
         """The tools as they cross, and the one that SUBMIT calls."""
@@ -296,11 +312,13 @@ class Interpreter:
         """The program that gives tools their names, and SUBMIT its fields."""
         try:
             return _guest.binding(self.tools, self.output_fields)
-        except (ValueError, KeyError) as error:
+        except KeyError as error:
+            raise CodeInterpreterError(f"output_fields: a field has no {error}") from error
+        except (ValueError, SyntaxError) as error:  # two names may be one to Python's parser
             raise CodeInterpreterError(f"output_fields: {error}") from error
 
     def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
-        if name in _RESERVED:
+        if _guest.is_reserved(name):
             raise CodeInterpreterError(f"a tool cannot be called {name!r}: the interpreter has that name for itself")
         _check_tool(name, function)
         return _tools.offered(name, _guest.engine_name(name), function, _weakly(self._invoked))
@@ -308,27 +326,35 @@ class Interpreter:
     def _send(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Let the guest have the large ones among the variables, if it has not; returns all others."""
         if self.strict_dspy:
-            return {name: _strict.sent(value) for name, value in variables.items()}
+            return {name: self._carried(name, value) for name, value in variables.items()}
         parts = self._inputs.parted(variables)
         if parts.again and not self._inside("again", *parts.again, check=False):
             self._inputs.forget()
             return self._send(variables)
-        small = {name: _values.carried(value) for name, value in parts.small.items()}
+        small = {name: self._carried(name, value) for name, value in parts.small.items()}
         if parts.large:
             self._inside("take", _guest.GIVEN, *parts.pickled, given=parts.large)
             self._inputs.sent(parts)
         return small
 
+    def _carried(self, name: str, value: Any) -> Any:
+        try:
+            return _strict.sent(value) if self.strict_dspy else _values.carried(value)
+        except (RecursionError, TypeError) as error:  # it holds itself, or a key that is a list in DSPy
+            raise CodeInterpreterError(f"variable {name!r} cannot cross: {error}") from error
+
     def _run(self, code: str, variables: dict[str, Any]) -> ExecutionResult:
         self._submitted = None
         self.last = self._call(code, variables)
-        if self.last.ok or not self.undo_failed:
+        if not self.undo_failed:  # else when it is known that it did not fail
             self._paths.write_back(self.last.files)
         return self.last
 
     def _call(self, code: str, variables: dict[str, Any] | None = None) -> ExecutionResult:
-        assert self._session is not None
-        return self._session.execute(code, variables, tools=self._offered)
+        session = self._session
+        if session is None:
+            raise ClosedError(_SHUT)
+        return session.execute(code, variables, tools=self._offered)
 
     def _inside(self, method: str, *arguments: object, given: dict[str, Any] | None = None, check: bool = True) -> bool:
         """Call what is prepared in the guest; a program that broke it has to live without."""
@@ -346,7 +372,7 @@ class Interpreter:
             return result.stdout if value is None else value
         if failure.type == _guest.FINAL and self._submitted is not None:
             return FinalOutput(_strict.submitted(self._submitted) if self.strict_dspy else self._submitted)
-        if failure.kind not in _LIVED and not self.undo_failed and self._is_lost():
+        if failure.kind not in _LIVED and (self._ended or (not self.undo_failed and self._is_lost())):
             raise self._broken(None, f"{failure.type}: {failure.message}")
         raise _errors.raised(result, failure, strict=self.strict_dspy)
 
@@ -361,7 +387,8 @@ class Interpreter:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _received(self, name: str, arguments: _tools.Arguments) -> None:
-        fields, wanted = arguments["fields"], _guest.field_names(self.output_fields)
+        assert self._prepared is not None  # a program runs
+        fields, wanted = arguments["fields"], _guest.field_names(self._prepared[1])  # a tool may have set others since
         if not isinstance(fields, dict) or [*fields] != wanted:
             raise TypeError(f"SUBMIT takes {', '.join(wanted)}")  # the program went past SUBMIT
         self._submitted = fields
@@ -378,6 +405,17 @@ class Interpreter:
                 "the interpreter's session has ended (shutdown, or it was lost); create a new interpreter for a fresh session."
             )
 
+    def _check_kept(self) -> None:
+        """Let go of a session that came after another thread's `shutdown`. Raises `ClosedError`."""
+        if self._ended:
+            self._let_go()
+            raise ClosedError(_SHUT)
+
+    def _let_go(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
     def _is_lost(self) -> bool:
         try:
             return not self._call("").ok
@@ -389,8 +427,7 @@ class Interpreter:
         if isinstance(cause, ValueError):  # the caller's own mistake: nothing ran
             return CodeInterpreterError(str(cause))
         self._ended = True
-        if self._session is not None:
-            self._session.close()
+        self._let_go()
         return CodeInterpreterError(
             f"{what or cause}; the interpreter state was lost. Create a new interpreter for a fresh session."
         )

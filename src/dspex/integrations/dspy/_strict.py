@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError
@@ -11,6 +12,8 @@ from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreter
 from dspex.integrations.dspy._values import as_dspy, named, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dspex.execution._result import ExecutionResult
 
 
@@ -40,7 +43,8 @@ def returned(result: ExecutionResult) -> Any:
         return {}
     if result.value is None and result.value_type is not None:
         raise CodeExecutionError(f"{result.value_type}: [0]")
-    return received(result.value)
+    with _writing():
+        return received(result.value)
 
 
 def received(value: Any) -> Any:
@@ -78,4 +82,14 @@ def answered(value: Any) -> Any:
 
 def submitted(fields: dict[str, Any]) -> Any:
     """What SUBMIT was given after Python's own JSON, in which None and floats stay."""
-    return json.loads(json.dumps(fields, default=lambda value: {}, skipkeys=True))
+    with _writing():
+        return json.loads(json.dumps(fields, default=lambda value: {}, skipkeys=True))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """A program's value that has no text, as a number of too many digits has none, is the program's error."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise CodeExecutionError(f"{type(error).__name__}: {[str(error)]}") from error

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dspex.errors import VariableError
+from dspex.integrations.dspy import _guest
 from dspex.languages import _values
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check_names(names: Iterable[object], tools: Container[object]) -> None:
     for name in names:
         if name in tools:
             raise CodeInterpreterError(f"{name!r} is a tool and a variable as well; give one of them another name")
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or _guest.is_reserved(name):
             raise CodeInterpreterError(f"Invalid variable name: '{name}'")
 
 
