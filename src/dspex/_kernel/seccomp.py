@@ -66,7 +66,7 @@ _FULL: Final = 0xFFFFFFFF
 class Rules(NamedTuple):
     """What a guest may do beyond computing on what it has.
 
-    `subprocesses` allows fork and exec; `sockets` allows to connect over TCP; `only_own_pid` binds
+    `subprocesses` allows fork and exec, `executes` exec alone; `sockets` allows to connect over TCP; `only_own_pid` binds
     signals to the process itself, for guests that have no PID namespace of their own; `metadata` allows to
     change modes, owners and times of files, for guests whose mounts show only files that may be changed; `branching`
     lets through what a branch needs at its birth, for processes that stand under the `gates` besides.
@@ -74,6 +74,7 @@ class Rules(NamedTuple):
 
     threads: bool = True
     subprocesses: bool = False
+    executes: bool = False
     sockets: bool = False
     only_own_pid: bool = False
     metadata: bool = True
@@ -298,7 +299,8 @@ def _processes(rules: Rules) -> dict[str, _Verdict]:
     wanted += (_CLONE_PARENT,) if rules.branching else ()  # a branch is its warden's child, who hears how it ends
     mask = _NEW_NAMESPACES | _CLONE_PARENT | _CLONE_THREAD
     clone = {"clone": Check((_is(0, *wanted, mask=mask),))} if wanted else {}
-    programs = ("fork", "vfork", "execve", "execveat") if rules.subprocesses else ()
+    programs: tuple[str, ...] = ("fork", "vfork") if rules.subprocesses else ()
+    programs += ("execve", "execveat") if rules.subprocesses or rules.executes else ()
     return {**clone, **dict.fromkeys(programs, ALLOW)}
 
 

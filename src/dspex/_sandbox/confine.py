@@ -83,7 +83,7 @@ class Walls(NamedTuple):
 
     level: str  # "namespaces" or "landlock"
     without: frozenset[str]  # layers left out on request
-    heap: int  # bytes of address space for RLIMIT_AS, the ready guest's own included
+    heap: int  # bytes of address space for RLIMIT_AS, or of private memory for RLIMIT_DATA, the ready guest's own included
     cpu: int  # seconds for RLIMIT_CPU
     processes: int
     open_files: int
@@ -92,6 +92,7 @@ class Walls(NamedTuple):
     rules: FileRules
     filter: seccomp.Filter
     branches: int = 0  # copies of a session's guest that may live at once
+    reserves: bool = False  # the runtime reserves far more address space than it uses: RLIMIT_DATA bounds it
     ports: tuple[int, ...] = ()  # where the host serves a network; none without one
 
 
@@ -172,7 +173,7 @@ def _rlimits(birth: Birth) -> None:
     walls = birth.walls
     resources.set_limits(
         core=0,
-        address_space=walls.heap,
+        **{"data" if walls.reserves else "address_space": walls.heap},
         file_size=walls.disk,
         open_files=walls.open_files,
         locked=0,

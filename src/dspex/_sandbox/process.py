@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dspex._network._service import NetworkHandle
     from dspex._sandbox.limits import ResourceLimits
-    from dspex.languages._base import Plan
+    from dspex.languages._base import Plan, Runtime
 
 _SERIAL: Final = struct.Struct("<Q")
 _EXIT: Final = struct.Struct("<QidQ")
@@ -95,6 +95,7 @@ class Guest:
         "_peak",
         "_pid",
         "_status",
+        "announced",
         "channel",
         "directory",
         "emptied",
@@ -131,6 +132,7 @@ class Guest:
         self.warden: Warden | None = None  # of a session's first guest, until its tree takes it
         self.listeners: list[int] = []  # in its network, until somebody serves them
         self.network: NetworkHandle | None = None  # who does
+        self.announced = False  # its runtime has started, where that takes time
         self.told = 0  # how many attempts in its network results have told of
         self.inner = Warden.FIRST  # its number in a session's PID namespace
         self.post_mortem: Callable[[float], Ended | None] | None = None  # where the zygote would not know how it ended
@@ -498,9 +500,9 @@ class _Sprout:
 _BRANCHING_TAKES: Final = frozenset(("user", "pid", "root", "seccomp"))
 
 
-def can_branch(level: str, without: frozenset[str], subprocesses: bool) -> bool:
+def can_branch(level: str, without: frozenset[str], subprocesses: bool, runtime: Runtime) -> bool:
     """True where a session's guest can be copied: with all namespaces, and without children, which could not follow."""
-    return level == "namespaces" and not subprocesses and not without & _BRANCHING_TAKES
+    return runtime.branches and level == "namespaces" and not subprocesses and not without & _BRANCHING_TAKES
 
 
 def charter(
@@ -528,14 +530,16 @@ def charter(
         "guest": plan.guest,
         "profile": plan.profile,
         "subprocesses": subprocesses,
-        "branches": limits.branches if can_branch(level, without, subprocesses) else 0,
+        "branches": limits.branches if can_branch(level, without, subprocesses, plan.runtime) else 0,
+        "runtime": plan.runtime._asdict(),
         "directory": directory,
         "ports": list(ports),
         "limits": {
             "heap": _heap(limits),
-            "cpu": int(limits.cpu + 0.999),
-            "processes": limits.processes,
-            "open_files": limits.open_files,
+            # What a runtime takes to start is not the program's: the keeper looks at that time more closely.
+            "cpu": int(limits.cpu + 0.999) + plan.runtime.announces,
+            "processes": limits.processes + plan.runtime.threads,
+            "open_files": limits.open_files + plan.runtime.open_files,
             "disk": limits.disk,
             "output": limits.output,
         },

@@ -271,6 +271,8 @@ class Zygote:
             names.clear()  # level landlock, and the library lies where nobody may enter: guests will say so themselves
         self._guest.reseed()  # what generators set up when they are first seeded, guests find done
         gc.freeze()
+        if self._walls.reserves:
+            return
         heap = self._charter["limits"]["heap"] + _address_space()
         self._walls = self._walls._replace(heap=heap)
         self._session_walls = self._session_walls._replace(heap=heap)
@@ -297,8 +299,10 @@ class Zygote:
 
     def _plan_walls(self, branches: int = 0) -> Walls:
         charter, limits = self._charter, self._charter["limits"]
+        runtime = charter["runtime"]
         rules = seccomp.Rules(
-            subprocesses=charter["subprocesses"],
+            subprocesses=charter["subprocesses"] or runtime["children"],
+            executes=runtime["executes"],
             only_own_pid=self._level == "landlock",
             metadata=self._level == "namespaces",
             branching=branches > 0,
@@ -309,7 +313,8 @@ class Zygote:
             ports=tuple(charter["ports"]),
             level=self._level,
             without=frozenset(charter["without"]),
-            heap=limits["heap"] + _address_space(),
+            heap=limits["heap"] + (runtime["data"] or _address_space()),
+            reserves=runtime["data"] > 0,
             cpu=limits["cpu"],
             processes=limits["processes"],
             open_files=limits["open_files"],

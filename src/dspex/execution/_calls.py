@@ -160,7 +160,7 @@ class Calls:
         """The return of a call that was made before the branch. Raises `VariableError` for what cannot cross."""
         failed = isinstance(value, BaseException)
         content = _told(value) if isinstance(value, BaseException) else value
-        return framed(wire.RETURN, *self._executor.language.encode_return(call.number, failed, content))
+        return self._framed(*self._executor.language.encode_return(call.number, failed, content))
 
     def afterwards(self, answers: list[Message]) -> None:
         """Send these behind the first, which begins the run."""
@@ -324,7 +324,7 @@ class Calls:
                 error = TypeError(f"what {told.name} returned cannot cross: {fault}")
             name, text, _ = _told(error)
             body, buffers = encode(number, True, (name, text, (text,) if _is_builtin(error) else None))
-        message = framed(wire.RETURN, body, buffers)
+        message = self._framed(body, buffers)
         with self._lock:
             if self._over:
                 message.close()
@@ -332,6 +332,9 @@ class Calls:
             self.settled.append((number, message, self._record(told, size, error, seconds)))
             if self._driver != threading.get_ident():
                 self.ring()  # under the lock: after `close` nobody is there to be woken
+
+    def _framed(self, body: bytes, buffers: list[memoryview]) -> Message:
+        return framed(wire.RETURN, body, buffers, files=self._executor.language.runtime.files)
 
     def _record(self, told: ToolCall, size: int, error: BaseException | None, seconds: float) -> ToolReturn:
         text = None if error is None else f"{_name(error)}: {_message(error)}"

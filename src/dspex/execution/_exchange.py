@@ -55,10 +55,10 @@ class Message(NamedTuple):
             os.close(self.descriptor)
 
 
-def framed(kind: int, body: bytes, buffers: list[memoryview]) -> Message:
-    """A frame of the host's, its buffers in a memory file if they are large."""
+def framed(kind: int, body: bytes, buffers: list[memoryview], *, files: bool = True) -> Message:
+    """A frame of the host's, its buffers in a memory file if they are large and the guest takes `files`."""
     size = sum(buffer.nbytes for buffer in buffers)
-    if size > _INLINE:
+    if size > _INLINE and files:
         return Message([wire.header(kind, wire.IN_MEMORY_FILE, len(body), size), body], _sealed(buffers, size))
     return Message([b"".join((wire.header(kind, 0, len(body), size), body, *buffers))])
 
@@ -66,7 +66,7 @@ def framed(kind: int, body: bytes, buffers: list[memoryview]) -> Message:
 class Exchange:
     """The state of one request on one channel."""
 
-    __slots__ = ("_decoder", "_language", "_limit", "_loan", "calls", "displays", "reply")
+    __slots__ = ("_decoder", "_language", "_limit", "_loan", "calls", "displays", "ready", "reply")
 
     def __init__(self, language: Language, limit: int, calls: Calls | None = None) -> None:
         self.calls = calls
@@ -75,6 +75,7 @@ class Exchange:
         self._limit = limit
         self._decoder = wire.Decoder(2 * limit + _ENVELOPE)
         self._loan: tuple[int, int] | None = None  # descriptor and size of the memory file that was lent
+        self.ready = False  # the guest has said that its runtime has started
         self.reply: Answer | Breach | None = None
 
     @property
@@ -84,13 +85,13 @@ class Exchange:
 
     def opening(self, body: bytes, buffers: list[memoryview]) -> Message:
         """The request itself."""
-        return framed(wire.EXECUTE, body, buffers)
+        return framed(wire.EXECUTE, body, buffers, files=self._language.runtime.files)
 
     def feed(self, data: bytes) -> Message | None:
         """Take bytes of the guest; what to send back at once, if anything."""
         try:
             frame = self._decoder.feed(data)
-            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY):
+            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY, wire.READY):
                 self._take(frame)
                 frame = self._decoder.feed(b"")
             if frame is None:
@@ -109,6 +110,9 @@ class Exchange:
             self._loan = None
 
     def _take(self, frame: wire.Frame) -> None:
+        if frame.kind == wire.READY:
+            self.ready = True
+            return
         if frame.kind == wire.DISPLAY:
             self._see(frame)
             return
@@ -207,13 +211,13 @@ class _Envelope:
             return None
         if not isinstance(error, dict) or not isinstance(error.get("kind"), str) or error["kind"] not in KINDS:
             raise ValueError("an answer's error has no known kind")
-        line = error.get("line")
+        line, column = error.get("line"), error.get("column")
         texts = [error.get(key) for key in ("type", "message", "traceback")]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("an answer's error is malformed")
-        if line is not None and (not isinstance(line, int) or isinstance(line, bool)):
-            raise ValueError("an answer's error has a line that is no number")
-        return Failure(error["kind"], error["type"], error["message"], line, error["traceback"])
+        if any(place is not None and type(place) is not int for place in (line, column)):
+            raise ValueError("an answer's error has a line or column that is no number")
+        return Failure(error["kind"], error["type"], error["message"], line, error["traceback"], column)
 
 
 def _too_large(message: str) -> Answer:

@@ -46,21 +46,23 @@ class CodeExecutor:
     `policy` says what guests may reach, `limits` how much they may use, `isolation` ("namespaces", "landlock" or None for
     the strongest there is) how they are walled in. At most `max_concurrency` (default: the cores) run at once; up to
     `queue` callers wait in order. Safe to share between threads and event loops; the processes start with the first run.
+    `language` is one of `dspex languages`, or a `Language`; `options` are its own (`runtime="quickjs"`, docs/languages.md).
 
     Raises `UnknownLanguageError`, `PolicyError`, `LimitsError`, `UsageError`.
     """
 
     def __init__(
         self,
-        language: str = "python",
+        language: str | Language = "python",
         *,
         policy: SecurityPolicy | None = None,
         limits: ResourceLimits | None = None,
         isolation: Isolation | str | None = None,
         max_concurrency: int | None = None,
         queue: int = 10_000,
+        **options: object,
     ) -> None:
-        self.language: Language = languages.get(language)
+        self.language: Language = languages.get(language, **options)
         self.policy = _instance("policy", policy, SecurityPolicy)
         self.limits = _instance("limits", limits, ResourceLimits)
         self.isolation = Isolation.of(isolation)
@@ -242,6 +244,8 @@ class CodeExecutor:
         """
         from dspex.execution._session import Session
 
+        if seed is not None and not self.language.runtime.branches:
+            raise UsageError(f"seed: the random numbers of {self.language.name} cannot be set; leave it out")
         if on_timeout not in ("interrupt", "end"):
             raise UsageError(f"on_timeout is {on_timeout!r}; it must be 'interrupt' or 'end'")
         if tools is not None:

@@ -176,7 +176,9 @@ class Pool:
     @property
     def can_branch(self) -> bool:
         """True where the guests of sessions can be copied."""
-        return process.can_branch(self._level, self._isolation.without, self._policy.subprocesses)
+        return process.can_branch(
+            self._level, self._isolation.without, self._policy.subprocesses, self._language.runtime
+        )
 
     def refill(self, caller: Caller) -> None:
         """Ask for the guests that are missing; called once the caller's own request is on its way."""
@@ -215,7 +217,8 @@ class Pool:
 
     def watch(self, guest: Guest, deadline: float) -> Watch:
         """Let the keeper enforce what the kernel does not: until `unwatch`."""
-        watch = Watch(guest, self._limits, deadline=deadline, alone=self._alone())
+        threads = self._language.runtime.threads
+        watch = Watch(guest, self._limits, deadline=deadline, alone=self._alone(), threads=threads)
         self._watched[guest.serial] = watch
         if len(self._watched) == 1:
             self._ring()
@@ -223,7 +226,9 @@ class Pool:
 
     def _alone(self) -> bool:
         """True where a guest is one process whose memory, threads and files the kernel bounds by itself."""
-        return self._level == "namespaces" and not self._policy.subprocesses
+        runtime = self._language.runtime
+        bounded = not runtime.data and not runtime.children
+        return self._level == "namespaces" and not self._policy.subprocesses and bounded
 
     def unwatch(self, watch: Watch) -> None:
         """The run is over."""

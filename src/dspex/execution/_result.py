@@ -48,6 +48,7 @@ class Failure(NamedTuple):
     message: str
     line: int | None = None  # in the user's code, counted from 1
     traceback: str = ""  # the user's own frames only
+    column: int | None = None  # on that line, counted from 1, where the language tells
 
 
 class Usage(NamedTuple):

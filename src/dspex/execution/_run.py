@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from dspex import telemetry
 from dspex._kernel import resources
-from dspex.errors import ClosedError, SandboxLostError
+from dspex.errors import ClosedError, SandboxLostError, SandboxStartError
 from dspex.execution import _files
 from dspex.execution._exchange import Answer, Breach, Exchange, Message
 from dspex.execution._result import ExecutionResult, Failure, IsolationReport, Usage
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _MOMENT: Final = 0.1  # seconds after which the keeper is asked to look on
 _HARD: Final = 0.1  # seconds between the soft deadline, inside, and the hard one
+_START: Final = 60.0  # seconds that a runtime may take to start
+_TAIL: Final = 4096  # bytes of stderr in which a runtime says why it died
 _LAST_BREATH: Final = 1.0  # seconds that a guest whose channel is closed may take to be dead
 _CRASHES: Final[dict[int, str]] = {
     signal.SIGSEGV: "a segmentation fault",
@@ -58,6 +60,7 @@ class Run:
         "_pool",
         "_started",
         "_started_cpu",
+        "_starting",
         "_timeout",
         "_waited",
         "_watch",
@@ -94,6 +97,7 @@ class Run:
         self._ended = 0.0
         self._begun = time.time_ns() if telemetry.listening() else 0
         self._started = time.perf_counter()
+        self._starting = language.runtime.announces and not guest.announced
 
     # --- What happened --------------------------------------------------------------------------------------------------
 
@@ -104,32 +108,37 @@ class Run:
 
     def patience(self) -> float:
         """Seconds to wait for the guest before `look` is due."""
-        left = self._started + self._timeout + _HARD - time.perf_counter()
+        left = self._started + self._patience - time.perf_counter()
         return max(0.0, left if self._watch is not None else min(left, _MOMENT))
 
     @property
     def due(self) -> bool:
         """True when `look` has something to do: a moment is over and the keeper does not look on, or all time is."""
-        patience = self._timeout + _HARD
+        patience = self._patience
         return time.perf_counter() - self._started >= (min(_MOMENT, patience) if self._watch is None else patience)
 
     @property
     def late(self) -> bool:
         """True once the program's time is over: nothing more is done for it."""
-        return time.perf_counter() - self._started >= self._timeout
+        return not self._starting and time.perf_counter() - self._started >= self._timeout
 
     def left(self) -> float:
         """Seconds to the hard deadline, never quite none."""
-        return max(0.001, self._started + self._timeout + _HARD - time.perf_counter())
+        return max(0.001, self._started + self._patience - time.perf_counter())
+
+    @property
+    def _patience(self) -> float:
+        """Seconds from the start to the hard deadline; a runtime that has not started yet has its own."""
+        return _START if self._starting else self._timeout + _HARD
 
     def look(self) -> None:
         """Nothing came for a while: past the deadline that is the end, before it the keeper looks on."""
         now = time.perf_counter()
-        if now - self._started >= self._timeout + _HARD:
+        if now - self._started >= self._patience:
             self._expired = True
             self.guest.kill()
-        elif self._watch is None:
-            deadline = time.monotonic() + self._started + self._timeout + _HARD - now
+        elif self._watch is None and not self._starting:
+            deadline = time.monotonic() + self._started + self._patience - now
             try:
                 self._watch = self._pool.watch(self.guest, deadline)
             except OSError:  # it has just ended
@@ -152,11 +161,22 @@ class Run:
             self._lost = True
             return None
         message = self.exchange.feed(data)
+        if self._starting and (self.exchange.ready or self.exchange.reply is not None):
+            self._begin()
         if self.exchange.reply is not None:
             self._ended = time.perf_counter()
         elif self.due:  # a guest that sends a byte now and then is never found silent
             self.look()
         return message
+
+    def _begin(self) -> None:
+        """The runtime has started: what it took for that is not the program's."""
+        self._starting, self.guest.announced = False, True
+        self._started = time.perf_counter()
+        try:
+            self._started_cpu = resources.cpu_time(self.guest.pid)
+        except OSError:
+            pass  # it has just ended
 
     # --- What comes of it -------------------------------------------------------------------------------------------------
 
@@ -241,7 +261,26 @@ class Run:
             network_count=len(attempts) + unlisted,
         )
 
+    def _never_started(self, ended: Ended | None) -> Failure:
+        """Raises: that a runtime does not start is the engine's failure, whatever the program is."""
+        if self._pool.closed:
+            raise ClosedError("the executor was closed while this program's runtime started")
+        how = "was lost" if ended is None else f"ended with wait status {ended.status}"
+        if self._expired:
+            how = f"was not ready after {_START:g} s"
+        said = _tail(self.guest).strip()
+        raise SandboxStartError(
+            f"the runtime of {self._language.name} {how}" + (f"; it said: {said[-1000:]}" if said else "")
+        )
+
+    def _exhausted(self) -> bool:
+        """Whether the runtime died for want of memory, by its own last words."""
+        said = self._language.runtime.exhausted
+        return bool(said) and any(words in _tail(self.guest) for words in said)
+
     def _cause(self, ended: Ended | None) -> Failure:
+        if self._starting:
+            return self._never_started(ended)
         if self._expired:
             return _limit("timeout", self._limits, self._timeout)
         if self._watch is not None and self._watch.limit_hit:
@@ -256,6 +295,8 @@ class Run:
             text = "the branch's process ended; as a copy of a program with threads it leaves no word of how"
             return Failure("killed", "ProcessEnded", text)
         if not os.WIFSIGNALED(ended.status):
+            if self._exhausted():
+                return _limit("memory_limit", self._limits, self._timeout)
             code = os.WEXITSTATUS(ended.status)
             return Failure(
                 "killed", "ProcessExit", f"the program ended its own process with status {code} before it answered"
@@ -265,8 +306,16 @@ class Run:
             return _limit("cpu_limit", self._limits, self._timeout)
         if number == signal.SIGSYS:
             return Failure("policy", "SystemCall", "the program made a system call of a foreign architecture")
+        if self._exhausted():
+            return _limit("memory_limit", self._limits, self._timeout)
         name = _name_of(number)
         return Failure("killed", name, f"the program's process ended by {_CRASHES.get(number, f'signal {name}')}")
+
+
+def _tail(guest: Guest) -> str:
+    """The end of what was written to stderr."""
+    end = os.lseek(guest.err, 0, os.SEEK_CUR)
+    return os.pread(guest.err, _TAIL, max(0, end - _TAIL)).decode("utf-8", "replace")
 
 
 def _tried(guest: Guest) -> tuple[tuple[Attempt, ...], int]:

@@ -20,15 +20,16 @@ class Watch:
     A guest that is `alone` is one process in its own namespaces: there the kernel bounds all but the CPU time of sessions.
     """
 
-    __slots__ = ("_alone", "_deadline", "_limits", "_started_cpu", "guest", "limit_hit", "processes")
+    __slots__ = ("_alone", "_deadline", "_limits", "_started_cpu", "_threads", "guest", "limit_hit", "processes")
 
-    def __init__(self, guest: Guest, limits: ResourceLimits, *, deadline: float, alone: bool) -> None:
+    def __init__(self, guest: Guest, limits: ResourceLimits, *, deadline: float, alone: bool, threads: int = 0) -> None:
         self.guest = guest
         self.limit_hit = ""
         self.processes = 1  # the most that were seen at once
         self._limits = limits
         self._deadline = deadline
         self._alone = alone
+        self._threads = threads  # that the runtime has for itself
         self._started_cpu = resources.cpu_time(guest.pid)
 
     def enforce(self, now: float) -> None:
@@ -62,7 +63,7 @@ class Watch:
             return "memory_limit"
         if usage.cpu - self._started_cpu > limits.cpu:
             return "cpu_limit"
-        if max(usage.threads, usage.processes) > limits.processes:
+        if max(usage.threads, usage.processes) > limits.processes + self._threads:
             return "process_limit"
         if self.guest.directory and resources.disk_usage(self.guest.directory) > limits.disk:
             return "disk_limit"

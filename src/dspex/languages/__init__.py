@@ -1,22 +1,67 @@
-"""Languages: what differs from one to the next, behind one small protocol (see `_base`)."""
+"""Languages: what differs from one to the next, behind one small protocol (see `_base`).
+
+Built in are those of `BUILT_IN`; others come by the entry point group `dspex.languages`: a name, and a class (or function) that
+makes the `Language` from the options given. docs/languages.md shows one whole.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
-from dspex.errors import UnknownLanguageError
+from dspex.errors import UnknownLanguageError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.metadata import EntryPoint
+
     from dspex.languages._base import Language
 
-AVAILABLE = ("python",)
+GROUP: Final = "dspex.languages"
+BUILT_IN: Final = {
+    "python": ("dspex.languages._python", "Python"),
+}
+SUFFIXES: Final = {
+    ".py": "python",
+}
 
 
-def get(name: str) -> Language:
-    """The language called `name`. Raises `UnknownLanguageError`, which lists those there are."""
-    if name == "python":
-        from dspex.languages._python import Python
+def get(language: str | Language, **options: object) -> Language:
+    """The language called so, made with `options`. Raises `UnknownLanguageError`, `UsageError` for options it does not know."""
+    if not isinstance(language, str):
+        if options:
+            raise UsageError(f"{min(options)!r}: options belong to a language's name; this one is made already")
+        return language
+    factory = find(language)
+    try:
+        made: Language = factory(**options)
+    except TypeError as error:
+        if not options:
+            raise
+        raise UsageError(f"language {language!r} does not take {', '.join(map(repr, options))}: {error}") from None
+    return made
 
-        return Python()
-    known = ", ".join(repr(n) for n in AVAILABLE)
-    raise UnknownLanguageError(f"no language {name!r} is known; there is {known}")
+
+def find(name: str) -> Callable[..., Any]:
+    """What makes the language of this name. Raises `UnknownLanguageError`, which lists those there are."""
+    if name in BUILT_IN:
+        module, factory = BUILT_IN[name]
+        found: Callable[..., Any] = getattr(importlib.import_module(module), factory)
+        return found
+    others = _installed()
+    if name not in others:
+        known = ", ".join(repr(known) for known in sorted({*BUILT_IN, *others}))
+        raise UnknownLanguageError(f"no language {name!r} is known; there are {known}")
+    made: Callable[..., Any] = others[name].load()
+    return made
+
+
+def names() -> tuple[str, ...]:
+    """All that are known, whether their runtime is there or not."""
+    return (*BUILT_IN, *sorted({*_installed()} - {*BUILT_IN}))
+
+
+def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from dspex._sandbox.rootfs import Tree
 
 
+class Runtime(NamedTuple):
+    """What confinement grants the runtime of a language beside what every program is granted, and what its guests can do."""
+
+    branches: bool = False  # its guests can be copied while they live
+    files: bool = False  # its guests take large buffers as memory files
+    announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
+    executes: bool = False  # a guest becomes another program (execve) once it is confined
+    children: bool = False  # the runtime starts processes of its own
+    data: int = (
+        0  # bytes of private memory that it takes for itself; where it reserves address space, RLIMIT_DATA bounds it
+    )
+    threads: int = 0  # of its own, beside `limits.processes`
+    open_files: int = 0  # of its own, beside `limits.open_files`
+    exhausted: tuple[str, ...] = ()  # what it writes to stderr when it dies for want of memory
+
+
 class Plan(NamedTuple):
     """What a zygote for this language needs: how to start it, what its guests see, what it preloads."""
 
@@ -24,6 +40,7 @@ class Plan(NamedTuple):
     sys_path: tuple[str, ...]
     preload: tuple[str, ...]
     profile: dict[str, object]  # what the guest program itself is told
+    runtime: Runtime
 
 
 class Parameter(NamedTuple):
@@ -56,10 +73,23 @@ class Request(NamedTuple):
     tools: Sequence[ToolSpec] = ()
 
 
+class Found(NamedTuple):
+    """One runtime of a language, as `dspex languages` tells of it."""
+
+    runtime: str  # "node"
+    version: str  # empty where it is not installed
+    path: str
+    install: str  # the command that installs it
+
+
 class Language(Protocol):
-    """One language: plans its zygotes, encodes requests, decodes values."""
+    """One language: plans its zygotes, encodes requests, decodes values.
+
+    What makes it (a class, say) should have `runtimes() -> list[Found]` besides, for `dspex languages`.
+    """
 
     name: str
+    runtime: Runtime
 
     def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """How to start a zygote that has `imports` preloaded. Raises `PolicyError`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from dspex._sandbox import ahead
 from dspex._sandbox.rootfs import CERTIFICATES, DEVICES, RESOLVING, Mount, Tree
 from dspex.errors import PolicyError
-from dspex.languages._base import Plan
+from dspex.languages._base import Plan, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,12 +55,13 @@ class Python:
     """The language `python`, CPython of the version that the caller runs."""
 
     name = "python"
+    runtime = Runtime(branches=True, files=True)
 
     def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """See `Language.plan`."""
         stdlib = os.path.dirname(os.path.abspath(os.__file__))
         packages = _Packages(policy.packages, policy.virtual_environment)
-        binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *_policy_mounts(policy, level)]
+        binds = [*_interpreter(stdlib, policy.subprocesses), *packages.mounts(), *mounts_of(policy, level)]
         binds += [Mount(_certificates(), CERTIFICATES)] if policy.network else []
         files = RESOLVING if policy.network else ()
         tree = Tree((*binds, *_hidden(binds, stdlib, packages.whole)), _links(policy.subprocesses), files)
@@ -82,6 +83,7 @@ class Python:
                 "forbidden_calls": list(policy.forbidden_calls),
                 "network": list(map(str, policy.network)),
             },
+            runtime=self.runtime,
         )
 
     def encode(self, request: Request) -> tuple[bytes, list[memoryview]]:
@@ -165,6 +167,13 @@ def _certificates() -> str:
     return os.path.realpath(found)
 
 
+def interpreter_mounts(subprocesses: bool) -> tuple[str, list[Mount]]:
+    """The standard library's directory, and all that an interpreter without packages needs, which every zygote is."""
+    stdlib = os.path.dirname(os.path.abspath(os.__file__))
+    binds = _interpreter(stdlib, subprocesses)
+    return stdlib, [*binds, *_hidden(binds, stdlib, whole=False)]
+
+
 def _interpreter(stdlib: str, subprocesses: bool) -> list[Mount]:
     wanted = [*_SYSTEM, *(_PROGRAMS if subprocesses else ())]
     found = [path for path in wanted if os.path.exists(path) and not os.path.islink(path)]
@@ -190,7 +199,8 @@ def _hidden(binds: list[Mount], stdlib: str, whole: bool) -> list[Mount]:
     return [Mount("", path) for path in base if os.path.isdir(path) and _beneath(path, taken)]
 
 
-def _policy_mounts(policy: SecurityPolicy, level: str) -> list[Mount]:
+def mounts_of(policy: SecurityPolicy, level: str) -> list[Mount]:
+    """What the policy mounts. Raises `PolicyError` for what this level cannot."""
     found = list(policy.mounts())
     for mount in found if level == "landlock" else ():
         if os.path.realpath(mount.target) != mount.source:

@@ -126,7 +126,7 @@ def encode(variables: Mapping[str, object]) -> tuple[bytes, list[memoryview]]:
         pickler.dump({name: _marked(value) for name, value in variables.items()})
     except Exception as error:  # the caller's own classes may raise anything while they are read
         raise _explained(variables, error) from error
-    if pickler.keys_in_doubt and (fault := _first_fault(variables)):
+    if pickler.keys_in_doubt and (fault := first_fault(variables)):
         raise fault
     return file.getvalue(), [buffer.raw() for buffer in buffers]
 
@@ -134,7 +134,7 @@ def encode(variables: Mapping[str, object]) -> tuple[bytes, list[memoryview]]:
 def _explained(variables: Mapping[str, object], error: Exception) -> VariableError:
     if isinstance(error, RecursionError):
         return VariableError("the variables are nested too deeply, or one of a class of your own contains itself")
-    return _first_fault(variables) or VariableError(f"the variables cannot cross into the guest: {error}")
+    return first_fault(variables) or VariableError(f"the variables cannot cross into the guest: {error}")
 
 
 _ALLOWED: Final = (
@@ -154,8 +154,8 @@ _WAYS_OUT: Final = {
 }
 
 
-def _first_fault(variables: Mapping[str, object]) -> VariableError | None:
-    """The first value that cannot cross, found by a walk."""
+def first_fault(variables: Mapping[str, object]) -> VariableError | None:
+    """The first value that cannot cross, found by a walk; None when all can."""
     seen: set[int] = set()
     stack: list[tuple[str, object]] = [*reversed(list(variables.items()))]
     while stack:

@@ -65,10 +65,13 @@ class Encoded(NamedTuple):
     tagged: bool
 
 
-def encode(value: object, limit: int) -> Encoded:
-    """`value` as JSON and buffers, of at most `limit` bytes together; raises `NotCarried` or `TooLarge`."""
+def encode(value: object, limit: int, largest: int = _LARGEST) -> Encoded:
+    """`value` as JSON and buffers, of at most `limit` bytes together; raises `NotCarried` or `TooLarge`.
+
+    Integers beyond `largest` are tagged, for readers that have no more room in one.
+    """
     try:
-        return _encode(value, limit)
+        return _encode(value, limit, largest)
     except (NotCarried, TooLarge, MemoryError):
         raise
     except RecursionError:
@@ -77,17 +80,18 @@ def encode(value: object, limit: int) -> Encoded:
         raise NotCarried(f"reading it raised {type_name(error)}") from None
 
 
-def _encode(value: object, limit: int) -> Encoded:
-    if type(value) is int and _SMALLEST <= value <= _LARGEST:  # what an agent's step most often ends with
+def _encode(value: object, limit: int, largest: int) -> Encoded:
+    smallest = max(_SMALLEST, -largest)
+    if type(value) is int and smallest <= value <= largest:  # what an agent's step most often ends with
         return _checked(Encoded(str(value), [], False), 0, limit)
-    if _is_plain(value, limit):
+    if _is_plain(value, limit, smallest, largest):
         try:
             text = _to_json(value)
         except ValueError:
             pass
         else:
             return _checked(Encoded(text, [], False), 0, limit)
-    tagger = _Tagger(limit)
+    tagger = _Tagger(limit, smallest, largest)
     text = _to_json(tagger.tag(value))
     return _checked(Encoded(text, tagger.buffers, True), tagger.end, limit)
 
@@ -101,7 +105,7 @@ def _checked(encoded: Encoded, buffers: int, limit: int) -> Encoded:
 # --- Plain data, level by level -------------------------------------------------------------------------------------
 
 
-def _is_plain(value: object, limit: int) -> bool:
+def _is_plain(value: object, limit: int, smallest: int, largest: int) -> bool:
     """True if JSON without tags says it exactly. False also if in doubt, or if it is large or deep beyond measure."""
     level: Sequence[Any] = (value,)
     left = limit
@@ -109,8 +113,10 @@ def _is_plain(value: object, limit: int) -> bool:
         types = set(map(type, level))
         if not types <= _PLAIN:
             return False
-        if int in types and not _are_small(_of(int, level, types)):
-            return False
+        if int in types:
+            integers = _of(int, level, types)
+            if min(integers) < smallest or max(integers) > largest:
+                return False
         if str in types:
             strings = _of(str, level, types)
             left -= sum(map(len, strings))
@@ -130,10 +136,6 @@ def _of(kind: type, level: Sequence[Any], types: set[type]) -> Sequence[Any]:
     if kind not in types:
         return ()
     return level if len(types) == 1 else [x for x in level if type(x) is kind]
-
-
-def _are_small(integers: Sequence[int]) -> bool:
-    return min(integers) >= _SMALLEST and max(integers) <= _LARGEST
 
 
 def _are_sayable(strings: Iterable[str]) -> bool:
@@ -157,9 +159,10 @@ def _are_keys(keys: Iterable[Any]) -> bool:
 class _Tagger:
     """One walk over a value; `buffers` fill in the order in which the text will name them."""
 
-    __slots__ = ("_depth", "_limit", "_parts", "_size", "buffers", "end")
+    __slots__ = ("_depth", "_largest", "_limit", "_parts", "_size", "_smallest", "buffers", "end")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, smallest: int, largest: int) -> None:
+        self._smallest, self._largest = smallest, largest
         self.buffers: list[Any] = []
         self.end = 0
         self._limit, self._size, self._depth, self._parts = limit, 0, 0, 0
@@ -214,7 +217,7 @@ class _Tagger:
         return value if _are_sayable((value,)) else {"~str": _PAIR.split(value)}
 
     def _int(self, value: int) -> object:
-        if _SMALLEST <= value <= _LARGEST:
+        if self._smallest <= value <= self._largest:
             return value
         self._spend(value.bit_length() // 4)
         return {"~int": hex(value)}

@@ -1,0 +1,194 @@
+"""What Python guests that hold another language's engine say and hear: requests in, answers, calls and displays out.
+
+The host trusts nothing of it, and a program that gets hold of it harms its own run only. See `dspex.languages._foreign` for
+the shape of a request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import Any, Final, NamedTuple
+
+from . import python_values
+
+HEADER: Final = struct.Struct("<2sBBIQ")
+_LENGTH: Final = struct.Struct("<I")
+_CALL_HEAD: Final = struct.Struct("<IH")
+_EXECUTE, _RETURN, _ANSWER, _CALL, _DISPLAY, _READY = 1, 3, 16, 18, 19, 20
+_TAGGED: Final = 1
+_FLOATS: Final = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+
+
+class Asked(NamedTuple):
+    """One request: what is to be run, and with what."""
+
+    envelope: dict[str, Any]  # code, environment, directory, timeout, tools, and what the language added
+    variables: dict[str, Any]
+
+
+class ToolFailed(Exception):  # noqa: N818  (it becomes an error of the program's language)
+    """A tool raised: the class of its exception by name, and its message."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Failure(Exception):  # noqa: N818  (it is told to the host as what the program did)
+    """A program failed: raise it with what the result shall say."""
+
+    def __init__(
+        self, kind: str, type: str, message: str, *, line: int | None = None, column: int | None = None, trace: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.told = {
+            "kind": kind,
+            "type": type,
+            "message": message[:10_000],
+            "line": line,
+            "column": column,
+            "traceback": trace[-20_000:],
+        }
+
+
+class Speech:
+    """One end of the channel."""
+
+    def __init__(self, channel: int, limit: int) -> None:
+        self._channel = channel
+        self._limit = limit
+        self._calls = 0
+
+    def ready(self) -> None:
+        """The engine has started, where it takes time to."""
+        self._send(_READY, 0, b"")
+
+    def receive(self) -> Asked:
+        """The next request; this process ends with the channel."""
+        kind, body, buffers = self._frame()
+        if kind != _EXECUTE:
+            os._exit(71)
+        envelope, values = _opened(body, buffers)
+        return Asked(envelope, values)
+
+    def answer(self, value: object, type: str | None = None) -> None:
+        """The program's value; one that cannot cross is told by its type and repr."""
+        envelope: dict[str, Any] = {"type": type or python_values.type_name(value)} if value is not None else {}
+        try:
+            encoded = python_values.encode(value, self._limit) if value is not None else None
+        except python_values.NotCarried:
+            self._answer("", 0, [], {**envelope, "repr": python_values.describe(value)})
+        except python_values.TooLarge:
+            self.fail(Failure("value_limit", "ValueError", f"the value takes more than {self._limit:,} bytes"))
+        else:
+            if encoded is None:
+                self._answer("", 0, [], envelope)
+            else:
+                self._answer(encoded.text, _TAGGED if encoded.tagged else 0, encoded.buffers, envelope)
+
+    def left(self, type: str) -> None:
+        """The program ended of its own will, before its end."""
+        self._answer("", 0, [], {"type": type})
+
+    def describe(self, type: str, text: str) -> None:
+        """A value that cannot cross, in words."""
+        self._answer("", 0, [], {"type": type, "repr": text[:2000]})
+
+    def fail(self, failure: Failure) -> None:
+        """The program failed."""
+        self._answer("", 0, [], {"error": failure.told})
+
+    def call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a tool of the host's and wait for what it returns. Raises `ToolFailed`, `NotCarried`, `TooLarge`."""
+        self._calls += 1
+        encoded = python_values.encode([args, kwargs], self._limit)
+        title = name.encode()
+        body = _CALL_HEAD.pack(self._calls, len(title)) + title + encoded.text.encode()
+        self._send(_CALL, _TAGGED if encoded.tagged else 0, body, encoded.buffers)
+        kind, body, buffers = self._frame()
+        if kind != _RETURN:
+            os._exit(71)
+        envelope, values = _opened(body, buffers)
+        if envelope["failed"]:
+            raise ToolFailed(envelope["type"], envelope["message"])
+        return values["result"]
+
+    def display(self, bundle: dict[str, str | bytes], offset: int) -> None:
+        """Show one thing, by MIME type; `offset` is how much had been printed."""
+        contents = [content.encode() if isinstance(content, str) else content for content in bundle.values()]
+        entries = [
+            [mime, isinstance(content, bytes), len(raw)]
+            for (mime, content), raw in zip(bundle.items(), contents, strict=True)
+        ]
+        told = json.dumps({"entries": entries, "offset": offset, "metadata": {}}).encode()
+        self._send(_DISPLAY, 0, told, contents)
+
+    # --- Frames ---------------------------------------------------------------------------------------------------------
+
+    def _answer(self, text: str, flags: int, buffers: list[Any], envelope: dict[str, Any]) -> None:
+        value = text.encode()
+        self._send(_ANSWER, flags, _LENGTH.pack(len(value)) + value + json.dumps(envelope).encode(), buffers)
+
+    def _send(self, kind: int, flags: int, body: bytes, buffers: list[Any] | tuple[()] = ()) -> None:
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        header = HEADER.pack(b"dx", kind, flags, len(body), sum(view.nbytes for view in views))
+        rest = memoryview(b"".join((header, body, *views)))
+        while rest:
+            rest = rest[os.write(self._channel, rest) :]
+
+    def _frame(self) -> tuple[int, bytes, memoryview]:
+        _, kind, _, length, size = HEADER.unpack(self._read(HEADER.size))
+        data = self._read(length + size)
+        return kind, data[:length], memoryview(data)[length:]
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray(size)
+        view, filled = memoryview(data), 0
+        while filled < size:
+            got = os.readv(self._channel, [view[filled:]])
+            if not got:
+                os._exit(0)
+            filled += got
+        return bytes(data)
+
+
+def _opened(body: bytes, buffers: memoryview) -> tuple[dict[str, Any], dict[str, Any]]:
+    (length,) = _LENGTH.unpack_from(body)
+    end = _LENGTH.size + length
+    envelope: dict[str, Any] = json.loads(body[_LENGTH.size : end])
+    if end == len(body):
+        return envelope, {}
+    hook = _untagger(buffers) if envelope["tagged"] else None
+    values: dict[str, Any] = json.loads(body[end:], object_hook=hook)
+    return envelope, values
+
+
+def _untagger(buffers: memoryview) -> Any:
+    def untag(found: dict[str, Any]) -> Any:
+        if len(found) != 1:
+            return found
+        ((key, content),) = found.items()
+        if not key.startswith("~"):
+            return found
+        match key:
+            case "~bytes":
+                return bytes(buffers[content[0] : content[0] + content[1]])
+            case "~int":
+                return int(content, 16)
+            case "~float":
+                return _FLOATS[content]
+            case "~str":
+                return "".join(content)
+            case "~tuple":
+                return tuple(content)
+            case "~set":
+                return set(content)
+            case "~frozenset":
+                return frozenset(content)
+            case "~dict":
+                return dict(content)
+        return python_values.put_together(key[1:], content)
+
+    return untag
