@@ -11,7 +11,7 @@ import dspex
 ROOT = pathlib.Path(dspex.__file__).parent
 # From the bottom up. A layer may import itself, what is below it, and the two that all use.
 LAYERS = ["_kernel", "_sandbox", "_network", "languages", "execution", "evaluation", "_cli"]
-SHARED = ["errors", "telemetry"]
+SHARED = ["errors", "telemetry", "_collection"]
 # The columns of the design: running code, and programs with their state. Only these join them.
 RUNNING = {"_kernel", "_sandbox", "_network", "languages", "execution", "evaluation"}
 STATE_LAYERS = ["state", "examples", "modules", "stores", "versions"]

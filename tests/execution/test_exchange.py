@@ -55,9 +55,9 @@ def test_large_request_goes_in_a_sealed_memory_file(exchange):
 
 def test_answer_with_an_error(exchange):
     """All fields of an error arrive."""
-    error = {"kind": "runtime", "type": "E", "message": "m", "line": 3, "traceback": "t"}
+    error = {"kind": "runtime", "type": "E", "message": "m", "line": 3, "column": 7, "traceback": "t"}
     exchange.feed(answer(b"", {"error": error}))
-    assert exchange.reply == Answer(None, None, None, ("runtime", "E", "m", 3, "t"))
+    assert exchange.reply == Answer(None, None, None, ("runtime", "E", "m", 3, "t", 7))
 
 
 @pytest.mark.parametrize("field", ["type", "message", "traceback"])

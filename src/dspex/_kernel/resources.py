@@ -88,6 +88,17 @@ def allow_processes(pid: int, number: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_NPROC, (_cut(number, hard), hard))
 
 
+def bound_data(pid: int, room: int) -> None:
+    """Let process `pid` have `room` bytes of private memory more than it has now, for good.
+
+    `ProcessLookupError` once it has ended, `PermissionError` where its user is another and the caller has no
+    CAP_SYS_RESOURCE.
+    """
+    _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+    bound = _cut(_kilobytes(_read(f"/proc/{pid}/status"), b"VmData:", pid) + room, hard)
+    resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))
+
+
 def cpu_time(pid: int) -> float:
     """Seconds of CPU that process `pid` has used, without its children. `ProcessLookupError` once it was reaped."""
     try:

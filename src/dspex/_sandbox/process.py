@@ -535,7 +535,7 @@ def charter(
         "directory": directory,
         "ports": list(ports),
         "limits": {
-            "heap": _heap(limits),
+            "heap": heap(limits),
             # What a runtime takes to start is not the program's: the keeper looks at that time more closely.
             "cpu": int(limits.cpu + 0.999) + plan.runtime.announces,
             "processes": limits.processes + plan.runtime.threads,
@@ -546,7 +546,10 @@ def charter(
     }
 
 
-def _heap(limits: ResourceLimits) -> int:
-    """Bytes of address space for a guest: its memory less what files, output and socket buffers may take, at least half."""
+def heap(limits: ResourceLimits) -> int:
+    """Bytes of address space, or of private memory, for a program: its memory less what else may take some, at least half.
+
+    That is files, output and socket buffers.
+    """
     beside = limits.disk + 2 * limits.output + limits.open_files * _PER_DESCRIPTOR
     return max(limits.memory // 2, limits.memory - beside)

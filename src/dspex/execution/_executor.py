@@ -325,6 +325,7 @@ class CodeExecutor:
             _directory(job.working_directory),
             timeout,
             specs,
+            session is not None,
         )
         body, buffers = self.language.encode(request)
         return Prepared(body, buffers, imports, timeout, calls, _files.checked(job.files, self.limits.disk))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from dspex import telemetry
 from dspex._kernel import resources
+from dspex._sandbox import process
 from dspex.errors import ClosedError, SandboxLostError, SandboxStartError
 from dspex.execution import _files
 from dspex.execution._exchange import Answer, Breach, Exchange, Message
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _MOMENT: Final = 0.1  # seconds after which the keeper is asked to look on
 _HARD: Final = 0.1  # seconds between the soft deadline, inside, and the hard one
+_STACK: Final = 8 << 20  # bytes that a thread reserves
 _START: Final = 60.0  # seconds that a runtime may take to start
 _TAIL: Final = 4096  # bytes of stderr in which a runtime says why it died
 _LAST_BREATH: Final = 1.0  # seconds that a guest whose channel is closed may take to be dead
@@ -175,8 +177,11 @@ class Run:
         self._started = time.perf_counter()
         try:
             self._started_cpu = resources.cpu_time(self.guest.pid)
+            if self._language.runtime.data:
+                stacks = self._language.runtime.threads * _STACK
+                resources.bound_data(self.guest.pid, process.heap(self._limits) + stacks)
         except OSError:
-            pass  # it has just ended
+            pass  # it has just ended; or is of another user, and the keeper alone bounds its memory
 
     # --- What comes of it -------------------------------------------------------------------------------------------------
 
@@ -315,7 +320,8 @@ class Run:
 def _tail(guest: Guest) -> str:
     """The end of what was written to stderr."""
     end = os.lseek(guest.err, 0, os.SEEK_CUR)
-    return os.pread(guest.err, _TAIL, max(0, end - _TAIL)).decode("utf-8", "replace")
+    start = max(0, end - _TAIL)
+    return os.pread(guest.err, end - start, start).decode("utf-8", "replace")
 
 
 def _tried(guest: Guest) -> tuple[tuple[Attempt, ...], int]:

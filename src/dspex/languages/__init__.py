@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 GROUP: Final = "dspex.languages"
 BUILT_IN: Final = {
     "python": ("dspex.languages._python", "Python"),
+    "javascript": ("dspex.languages._javascript", "javascript"),
+    "typescript": ("dspex.languages._javascript", "typescript"),
 }
 SUFFIXES: Final = {
     ".py": "python",
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".cjs": "javascript",
+    ".ts": "typescript",
+    ".mts": "typescript",
 }
 
 

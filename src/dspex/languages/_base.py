@@ -20,9 +20,9 @@ class Runtime(NamedTuple):
     announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
     executes: bool = False  # a guest becomes another program (execve) once it is confined
     children: bool = False  # the runtime starts processes of its own
-    data: int = (
-        0  # bytes of private memory that it takes for itself; where it reserves address space, RLIMIT_DATA bounds it
-    )
+    # Not 0: it reserves address space, so RLIMIT_DATA bounds it. Bytes of private memory that it may take for itself; of one that
+    # announces itself the host sees what it took, and holds the program to `limits.memory` beyond that.
+    data: int = 0
     threads: int = 0  # of its own, beside `limits.processes`
     open_files: int = 0  # of its own, beside `limits.open_files`
     exhausted: tuple[str, ...] = ()  # what it writes to stderr when it dies for want of memory
@@ -71,6 +71,7 @@ class Request(NamedTuple):
     working_directory: str | None
     timeout: float
     tools: Sequence[ToolSpec] = ()
+    session: bool = False  # names persist, and may be declared again
 
 
 class Found(NamedTuple):

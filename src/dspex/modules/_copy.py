@@ -25,9 +25,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from dspex._collection import no_collection
 from dspex.examples import Example
 from dspex.examples._values import ATOMS
-from dspex.modules._collection import no_collection
 from dspex.modules._node import OWN, Node
 from dspex.modules._parameter import Parameter
 from dspex.modules._signature import Field, Signature

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dspex._collection import no_collection
 from dspex.errors import StateError, StateFormatError, UsageError
-from dspex.modules._collection import no_collection
 from dspex.modules._state import METADATA, metadata_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dspex._collection import no_collection
 from dspex.errors import StateFormatError, StateMismatchError
-from dspex.modules._collection import no_collection
 from dspex.modules._copy import copied
 from dspex.modules._node import Node
 from dspex.modules._parameter import Parameter, told

@@ -1,7 +1,7 @@
 """Values of a Python guest: out as JSON with tags and raw buffers, in from a pickle of plain data.
 
 Theory of operation. A value that JSON can say exactly goes out in one call of json's C encoder; whether it can is found
-level by level, with whole levels handled in C (`_is_plain`). Everything else is walked once and tagged: a tag is an
+level by level, with whole levels handled in C (`is_plain`). Everything else is walked once and tagged: a tag is an
 object of one key that begins with `~`; bytes and arrays become [offset, length] into the buffers, in the order of the
 text. What comes in is a pickle whose only global is `_rebuild`.
 
@@ -17,6 +17,7 @@ import gc
 import io
 import itertools
 import json
+import math
 import pickle
 import re
 import sys
@@ -84,7 +85,7 @@ def _encode(value: object, limit: int, largest: int) -> Encoded:
     smallest = max(_SMALLEST, -largest)
     if type(value) is int and smallest <= value <= largest:  # what an agent's step most often ends with
         return _checked(Encoded(str(value), [], False), 0, limit)
-    if _is_plain(value, limit, smallest, largest):
+    if is_plain(value, limit, smallest, largest):
         try:
             text = _to_json(value)
         except ValueError:
@@ -105,8 +106,11 @@ def _checked(encoded: Encoded, buffers: int, limit: int) -> Encoded:
 # --- Plain data, level by level -------------------------------------------------------------------------------------
 
 
-def _is_plain(value: object, limit: int, smallest: int, largest: int) -> bool:
-    """True if JSON without tags says it exactly. False also if in doubt, or if it is large or deep beyond measure."""
+def is_plain(value: object, limit: int, smallest: int, largest: int, *, finite: bool = False) -> bool:
+    """True if JSON without tags says it exactly. False also if in doubt, or if it is large or deep beyond measure.
+
+    Whether floats are `finite` the encoder finds out by itself, but for those that say `null` then.
+    """
     level: Sequence[Any] = (value,)
     left = limit
     for _ in range(_DEPTH + 1):
@@ -117,6 +121,8 @@ def _is_plain(value: object, limit: int, smallest: int, largest: int) -> bool:
             integers = _of(int, level, types)
             if min(integers) < smallest or max(integers) > largest:
                 return False
+        if finite and float in types and not all(map(math.isfinite, _of(float, level, types))):
+            return False
         if str in types:
             strings = _of(str, level, types)
             left -= sum(map(len, strings))
