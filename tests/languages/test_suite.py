@@ -21,3 +21,9 @@ class TestTypeScript(LanguageSuite):
     language = "typescript"
     words = dataclasses.replace(words.JAVASCRIPT, number="const n: number = 42\nn")
     lacks = frozenset({"floats"})
+
+
+class TestElixir(LanguageSuite):
+    language = "elixir"
+    words = words.ELIXIR
+    lacks = frozenset({"bytes_apart", "columns", "special_floats"})

@@ -67,7 +67,7 @@ class Living:
         with self._guard:
             if self._guest is not None:
                 try:
-                    signal.pidfd_send_signal(self._guest.pidfd, signal.SIGINT)
+                    signal.pidfd_send_signal(self._guest.pidfd, self._executor.language.runtime.interrupt)
                 except ProcessLookupError:
                     pass  # it has ended: the call under way finds out
 

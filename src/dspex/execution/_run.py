@@ -278,10 +278,14 @@ class Run:
             f"the runtime of {self._language.name} {how}" + (f"; it said: {said[-1000:]}" if said else "")
         )
 
-    def _exhausted(self) -> bool:
-        """Whether the runtime died for want of memory, by its own last words."""
-        said = self._language.runtime.exhausted
-        return bool(said) and any(words in _tail(self.guest) for words in said)
+    def _last_words(self) -> Failure | None:
+        """What the runtime says that it died of, where it says that."""
+        known = self._language.runtime.last_words
+        said = _tail(self.guest) if known else ""
+        for words, kind in known:
+            if words in said:
+                return _limit(kind, self._limits, self._timeout)
+        return None
 
     def _cause(self, ended: Ended | None) -> Failure:
         if self._starting:
@@ -296,12 +300,12 @@ class Run:
             raise SandboxLostError(
                 "the guest was lost, and with it its zygote or its session's tree; the run may be repeated"
             )
+        if (failure := self._last_words()) is not None:
+            return failure
         if ended.status < 0:
             text = "the branch's process ended; as a copy of a program with threads it leaves no word of how"
             return Failure("killed", "ProcessEnded", text)
         if not os.WIFSIGNALED(ended.status):
-            if self._exhausted():
-                return _limit("memory_limit", self._limits, self._timeout)
             code = os.WEXITSTATUS(ended.status)
             return Failure(
                 "killed", "ProcessExit", f"the program ended its own process with status {code} before it answered"
@@ -311,8 +315,6 @@ class Run:
             return _limit("cpu_limit", self._limits, self._timeout)
         if number == signal.SIGSYS:
             return Failure("policy", "SystemCall", "the program made a system call of a foreign architecture")
-        if self._exhausted():
-            return _limit("memory_limit", self._limits, self._timeout)
         name = _name_of(number)
         return Failure("killed", name, f"the program's process ended by {_CRASHES.get(number, f'signal {name}')}")
 
@@ -345,6 +347,7 @@ def _limit(kind: str, limits: ResourceLimits, timeout: float) -> Failure:
         "cpu_limit": ("CpuLimit", f"the program used more than its {limits.cpu:g} s of CPU time"),
         "memory_limit": ("MemoryError", f"the program took more than its {limits.memory:,} bytes of memory"),
         "disk_limit": ("DiskLimit", f"the program's files took more than {limits.disk:,} bytes"),
+        "policy": ("PolicyViolation", "the program tried to start a process, which its policy does not allow"),
         "process_limit": ("ProcessLimit", f"the program had more than {limits.processes} processes or threads"),
     }
     name, message = texts[kind]

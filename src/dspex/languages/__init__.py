@@ -22,6 +22,7 @@ GROUP: Final = "dspex.languages"
 BUILT_IN: Final = {
     "python": ("dspex.languages._python", "Python"),
     "javascript": ("dspex.languages._javascript", "javascript"),
+    "elixir": ("dspex.languages._elixir", "Elixir"),
     "typescript": ("dspex.languages._javascript", "typescript"),
 }
 SUFFIXES: Final = {
@@ -29,6 +30,8 @@ SUFFIXES: Final = {
     ".js": "javascript",
     ".mjs": "javascript",
     ".cjs": "javascript",
+    ".ex": "elixir",
+    ".exs": "elixir",
     ".ts": "typescript",
     ".mts": "typescript",
 }

@@ -25,7 +25,9 @@ class Runtime(NamedTuple):
     data: int = 0
     threads: int = 0  # of its own, beside `limits.processes`
     open_files: int = 0  # of its own, beside `limits.open_files`
-    exhausted: tuple[str, ...] = ()  # what it writes to stderr when it dies for want of memory
+    interrupt: int = 2  # the signal that interrupts a program: SIGINT, where the runtime can hear it
+    # What it writes to stderr when it dies of something that has a kind of error of its own, and which.
+    last_words: tuple[tuple[str, str], ...] = ()
 
 
 class Plan(NamedTuple):

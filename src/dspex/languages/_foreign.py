@@ -24,7 +24,7 @@ import msgspec
 from dspex._collection import no_collection
 from dspex._sandbox import ahead
 from dspex._sandbox.rootfs import DEVICES, Mount, Tree
-from dspex.errors import PolicyError, UsageError, VariableError
+from dspex.errors import IsolationError, PolicyError, UsageError, VariableError
 from dspex.languages import _values
 from dspex.languages._base import Plan, Runtime
 from dspex.languages._python import interpreter_mounts, mounts_of
@@ -89,7 +89,7 @@ class Foreign:
 
     def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """See `Language.plan`."""
-        self._check(policy, imports)
+        self._check(policy, imports, level)
         start = self.start(policy, limits, level)
         stdlib, binds = interpreter_mounts(policy.subprocesses)
         binds += [Mount(path, path) for path in start.mounts if not _within(path, [m.target for m in binds])]
@@ -116,7 +116,12 @@ class Foreign:
             runtime=self.runtime,
         )
 
-    def _check(self, policy: SecurityPolicy, imports: tuple[str, ...]) -> None:
+    def _check(self, policy: SecurityPolicy, imports: tuple[str, ...], level: str) -> None:
+        if self.runtime.children and level == "landlock":
+            raise IsolationError(
+                f"{self.name} takes isolation level 'namespaces': its runtime starts processes, which level 'landlock' "
+                "cannot end (`dspex doctor` shows what this host offers)"
+            )
         if imports:
             raise PolicyError(f"imports names {imports[0]!r}; in {self.name} write the import in the program")
         if policy.network:

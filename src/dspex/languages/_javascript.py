@@ -144,7 +144,11 @@ class Node(Foreign):
         data=2048 * _MIB,
         threads=16,
         open_files=32,
-        exhausted=("JavaScript heap out of memory", "Fatal JavaScript out of memory", "process out of memory"),
+        last_words=(
+            ("JavaScript heap out of memory", "memory_limit"),
+            ("Fatal JavaScript out of memory", "memory_limit"),
+            ("process out of memory", "memory_limit"),
+        ),
     )
 
     def __init__(self, *, typescript: bool = False) -> None:

@@ -1,0 +1,64 @@
+# Errors as the program's author would see them: the engine's own frames are left out.
+defmodule Dspex.Errors do
+  @moduledoc false
+
+  def plain(kind, type, message, line \\ nil, column \\ nil, trace \\ "") do
+    %{"kind" => kind, "type" => type, "message" => String.slice(message, 0, 10_000), "line" => line, "column" => column, "traceback" => String.slice(trace, 0, 20_000)}
+  end
+
+  # What a program that cannot be read is told: where, and why.
+  def unreadable(meta, message, token) do
+    {before, behind} = if is_tuple(message), do: message, else: {message, ""}
+    text = "#{before}#{if is_binary(token), do: token, else: inspect(token)}#{behind}"
+    type = if token == "" or String.contains?(text, "missing terminator"), do: "TokenMissingError", else: "SyntaxError"
+    line = meta[:line]
+    plain("syntax", type, text, line, meta[:column], "** (#{type}) <program>:#{line}: #{text}")
+  end
+
+  # What a program raised, threw or exited with; `marked` is the line that it was on.
+  def explained(:exit, :normal, _, _), do: :left
+
+  def explained(kind, reason, stack, marked) do
+    reason = if kind == :error, do: Exception.normalize(:error, reason, stack), else: reason
+    own = Enum.filter(stack, &own?/1)
+    line = place(reason, own) || marked
+    trace = Exception.format(kind, reason, own)
+    plain(kind_of(reason), type(kind, reason), message(kind, reason), line, nil, trace)
+  end
+
+  defp kind_of(%module{}) when module in [SyntaxError, TokenMissingError, CompileError], do: "syntax"
+  defp kind_of(%File.Error{reason: reason}) when reason in [:enospc, :edquot, :efbig], do: "disk_limit"
+  defp kind_of(%SystemLimitError{}), do: "process_limit"
+  defp kind_of(%ErlangError{original: reason}) when reason in [:enospc, :edquot, :efbig], do: "disk_limit"
+  defp kind_of(_), do: "runtime"
+
+  defp place(%{line: line}, _) when is_integer(line), do: line
+  defp place(_, own), do: Enum.find_value(own, fn {_, _, _, at} -> if at[:line] && at[:line] > 0, do: at[:line] end)
+
+  defp own?({_, _, _, at}), do: at |> Keyword.get(:file, '') |> to_string() |> String.starts_with?("<program")
+
+  defp type(:error, %module{}), do: inspect(module)
+  defp type(:throw, _), do: "throw"
+  defp type(:exit, _), do: "exit"
+  defp type(_, other), do: type_of(other)
+
+  defp message(:error, %_{} = exception), do: Exception.message(exception)
+  defp message(kind, reason), do: "#{kind}: #{inspect(reason)}"
+
+  # The name of a value's type, as `result.value_type` has it.
+  def type_of(nil), do: "nil"
+  def type_of(x) when is_boolean(x), do: "boolean"
+  def type_of(x) when is_atom(x), do: "atom"
+  def type_of(x) when is_integer(x), do: "integer"
+  def type_of(x) when is_float(x), do: "float"
+  def type_of(x) when is_binary(x), do: "binary"
+  def type_of(x) when is_bitstring(x), do: "bitstring"
+  def type_of(x) when is_list(x), do: "list"
+  def type_of(x) when is_tuple(x), do: "tuple"
+  def type_of(%module{}), do: inspect(module)
+  def type_of(x) when is_map(x), do: "map"
+  def type_of(x) when is_function(x), do: "function"
+  def type_of(x) when is_pid(x), do: "pid"
+  def type_of(x) when is_port(x), do: "port"
+  def type_of(_), do: "reference"
+end

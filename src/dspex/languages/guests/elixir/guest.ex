@@ -1,0 +1,348 @@
+# The Elixir guest: takes requests on its channel, runs them, answers. Everything here may be overwritten by the program.
+#
+# Theory of operation. One process, the server, owns the channel (a port on descriptor 3) and what a session keeps: its bindings and
+# its environment (imports, aliases, requires). Each program runs in a process of its own, with a heap that is bounded and a group
+# leader that writes to descriptor 1; the server waits for its outcome, for the deadline, for an interruption (SIGUSR2), and serves
+# its calls of tools meanwhile. A program that is killed leaves the session as it was before.
+#
+# Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
+defmodule Dspex.Guest do
+  @moduledoc false
+
+  alias Dspex.{Errors, Json, Leader, Program}
+
+  @execute 1
+  @return 3
+  @answer 16
+  @call 18
+  @display 19
+  @ready 20
+  @displays 1000
+
+  defstruct [:port, :settings, :leader, :binding, :env, held: <<>>, cells: 0, tools: [], calls: %{}, number: 0, shown: 0]
+
+  def main do
+    settings = System.get_env("DSPEX_GUEST") |> Json.decode()
+    System.delete_env("DSPEX_GUEST")
+    Process.register(self(), Dspex.Server)
+    {:ok, _} = Application.ensure_all_started(:elixir)
+    Dspex.Signals.install()
+    guest = %__MODULE__{settings: settings, leader: Leader.start(), binding: [], env: env()}
+    rehearse(guest)
+    port = Port.open({:fd, 3, 3}, [:binary, :stream, :eof])
+    frame(port, @ready, 0, [], [])
+    serve(%{guest | port: port})
+  end
+
+  defp env do
+    {_, _, env} = Code.eval_quoted_with_env(quote(do: import(Dspex)), [], Code.env_for_eval(file: "<program>", line: 1))
+    env
+  end
+
+  # What the first program would be the first to do, is loaded and done now.
+  defp rehearse(guest) do
+    for code <- ["x = 1\nx + 1", "Enum.map([1], fn x -> x end)", "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend"] do
+      perform(%{guest | env: env()}, %{"code" => code, "timeout" => 60, "tools" => [], "directory" => nil, "environment" => %{}}, %{}, fn _ -> :ok end)
+    end
+
+    :code.purge(Dspex.Rehearsal)
+    :code.delete(Dspex.Rehearsal)
+  end
+
+  # --- The channel -------------------------------------------------------------------------------------------------------
+
+  defp serve(guest) do
+    {@execute, body, buffers, guest} = next(guest)
+    {envelope, values} = opened(body, buffers)
+    guest |> perform(envelope, values, &answer(guest.port, &1)) |> serve()
+  end
+
+  # The next frame.
+  defp next(guest) do
+    case cut(guest.held) do
+      {kind, body, buffers, rest} -> {kind, body, buffers, %{guest | held: rest}}
+      wanted -> next(%{guest | held: more(guest.port, guest.held, wanted)})
+    end
+  end
+
+  defp more(port, held, wanted) do
+    parts = collect(port, [held], wanted - byte_size(held))
+    IO.iodata_to_binary(parts)
+  end
+
+  defp collect(_, parts, missing) when missing <= 0, do: Enum.reverse(parts)
+
+  defp collect(port, parts, missing) do
+    receive do
+      {^port, {:data, data}} -> collect(port, [data | parts], missing - byte_size(data))
+      {^port, :eof} -> System.halt(0)
+    end
+  end
+
+  defp cut(<<"dx", kind, _flags, length::little-32, size::little-64, rest::binary>> = held) do
+    case rest do
+      <<body::binary-size(length), buffers::binary-size(size), rest::binary>> -> {kind, body, buffers, rest}
+      _ -> max(byte_size(held) + 1, 16 + length + size)
+    end
+  end
+
+  defp cut(_), do: 16
+
+  defp opened(<<length::little-32, envelope::binary-size(length), values::binary>>, buffers) do
+    {Json.decode(envelope), if(values == <<>>, do: %{}, else: Json.decode(values, buffers))}
+  end
+
+  defp frame(port, kind, flags, body, buffers) do
+    length = IO.iodata_length(body)
+    size = IO.iodata_length(buffers)
+    Port.command(port, [<<"dx", kind, flags, length::little-32, size::little-64>>, body | buffers])
+  end
+
+  defp flag(tagged), do: if(tagged, do: 1, else: 0)
+
+  # --- A program ---------------------------------------------------------------------------------------------------------
+
+  defp perform(guest, envelope, values, answer) do
+    guest = %{guest | cells: guest.cells + 1, shown: 0, calls: %{}}
+    forget_interruptions()
+    enter(envelope)
+    guest = offer(guest, envelope["tools"])
+    binding = Enum.reduce(values, guest.binding, fn {name, value}, all -> Keyword.put(all, String.to_atom(name), value) end)
+    file = if guest.cells == 1, do: "<program>", else: "<program #{guest.cells}>"
+
+    case Program.read(envelope["code"], file, guest.settings) do
+      {:ok, tree} ->
+        env = %{guest.env | file: file}
+        {outcome, guest} = watched(guest, fn -> Program.run(tree, binding, env) end, envelope["timeout"])
+        answer.(outcome |> told(guest))
+        guest
+
+      {:error, error} ->
+        answer.({[], [], false, %{"error" => error}})
+        guest
+    end
+  end
+
+  # What came when no program ran is for none.
+  defp forget_interruptions do
+    receive do
+      :dspex_interrupt -> forget_interruptions()
+    after
+      0 -> :ok
+    end
+  end
+
+  defp enter(envelope) do
+    System.put_env(envelope["environment"])
+
+    if envelope["directory"] do
+      path = Path.expand(envelope["directory"], "/run/sandbox/work")
+      if String.starts_with?(path, "/run/sandbox/work"), do: File.mkdir_p!(path)
+      File.cd!(path)
+    end
+  end
+
+  defp watched(guest, function, timeout) do
+    server = self()
+    words = div(guest.settings["memory"], 8)
+
+    run = fn ->
+      Process.group_leader(self(), guest.leader)
+      exit({:dspex, server, function.()})
+    end
+
+    heap = %{size: words, kill: true, error_logger: false}
+    {pid, reference} = :erlang.spawn_opt(run, [:monitor, {:max_heap_size, heap}])
+    deadline = System.monotonic_time(:millisecond) + ceil(timeout * 1000)
+    attend(guest, pid, reference, deadline)
+  end
+
+  defp attend(guest, pid, reference, deadline) do
+    port = guest.port
+    left = max(0, deadline - System.monotonic_time(:millisecond))
+
+    receive do
+      {:DOWN, ^reference, :process, _, {:dspex, _, {outcome, binding, env}}} ->
+        {outcome, %{guest | binding: binding, env: env}}
+
+      {:DOWN, ^reference, :process, _, :killed} ->
+        {{:error, Errors.plain("memory_limit", "MemoryError", "the program needed more memory than its limit")}, guest}
+
+      {:DOWN, ^reference, :process, _, :normal} ->
+        {:left, guest}
+
+      {:DOWN, ^reference, :process, _, reason} ->
+        {{:error, Errors.explained(:exit, reason, [], nil)}, guest}
+
+      {:dspex_call, from, name, arguments} ->
+        guest |> call(from, name, arguments) |> attend(pid, reference, deadline)
+
+      {:dspex_show, from, bundle} ->
+        guest |> show(from, bundle) |> attend(pid, reference, deadline)
+
+      {^port, {:data, data}} ->
+        %{guest | held: guest.held <> data} |> settle() |> attend(pid, reference, deadline)
+
+      {^port, :eof} ->
+        System.halt(0)
+
+      :dspex_interrupt ->
+        finish(guest, pid, reference, Errors.plain("runtime", "KeyboardInterrupt", "the run was interrupted"))
+    after
+      left -> finish(guest, pid, reference, Errors.plain("timeout", "Deadline", "the program ran longer than its wall time limit"))
+    end
+  end
+
+  defp finish(guest, pid, reference, error) do
+    Process.demonitor(reference, [:flush])
+    Process.exit(pid, :kill)
+    {{:error, error}, guest}
+  end
+
+  # --- Tools and displays ------------------------------------------------------------------------------------------------
+
+  defp offer(%{tools: tools} = guest, tools), do: guest
+  defp offer(guest, tools), do: %{guest | tools: tools, env: Dspex.Tools.imported(tools, guest.env)}
+
+  defp call(guest, {pid, tag}, name, arguments) do
+    {text, buffers, tagged} = Json.encode([arguments, %{}])
+    number = guest.number + 1
+    frame(guest.port, @call, flag(tagged), [<<number::little-32, byte_size(name)::little-16>>, name, text], buffers)
+    %{guest | number: number, calls: Map.put(guest.calls, number, {pid, tag})}
+  catch
+    {:not_carried, reason} ->
+      send(pid, {tag, {:error, "ArgumentError", reason}})
+      guest
+  end
+
+  defp settle(guest) do
+    case cut(guest.held) do
+      {@return, body, buffers, rest} ->
+        {envelope, values} = opened(body, buffers)
+        {{pid, tag}, calls} = Map.pop(guest.calls, envelope["number"], {self(), nil})
+        outcome = if envelope["failed"], do: {:error, envelope["type"], envelope["message"]}, else: {:ok, values["result"]}
+        if tag, do: send(pid, {tag, outcome})
+        settle(%{guest | held: rest, calls: calls})
+
+      _ ->
+        guest
+    end
+  end
+
+  defp show(%{shown: shown} = guest, {pid, tag}, bundle) do
+    if shown < @displays do
+      contents = Enum.map(bundle, fn {mime, content} -> {to_string(mime), content, not String.valid?(content)} end)
+      entries = Enum.map(contents, fn {mime, content, binary} -> [mime, binary, byte_size(content)] end)
+      {told, _, _} = Json.encode(%{"entries" => entries, "offset" => Leader.printed(guest.leader), "metadata" => %{}})
+      frame(guest.port, @display, 0, told, Enum.map(contents, &elem(&1, 1)))
+    end
+
+    send(pid, {tag, :ok})
+    %{guest | shown: shown + 1}
+  end
+
+  # --- The answer --------------------------------------------------------------------------------------------------------
+
+  defp told({:error, error}, _), do: {[], [], false, %{"error" => error}}
+  defp told(:left, _), do: {[], [], false, %{"type" => "SystemExit"}}
+  defp told({:value, nil}, _), do: {[], [], false, %{}}
+
+  defp told({:value, value}, guest) do
+    {text, buffers, tagged} = Json.encode(value)
+    limit = guest.settings["value"]
+
+    if IO.iodata_length(text) + IO.iodata_length(buffers) > limit do
+      {[], [], false, %{"error" => Errors.plain("value_limit", "ArgumentError", "the value takes more than #{limit} bytes")}}
+    else
+      {text, buffers, tagged, %{"type" => Errors.type_of(value)}}
+    end
+  catch
+    {:not_carried, _} -> {[], [], false, %{"type" => Errors.type_of(value), "repr" => value |> inspect() |> String.slice(0, 2000)}}
+  end
+
+  defp answer(port, {text, buffers, tagged, envelope}) do
+    {told, _, _} = Json.encode(envelope)
+    frame(port, @answer, flag(tagged), [<<IO.iodata_length(text)::little-32>>, text, told], buffers)
+  end
+end
+
+# What every program finds imported.
+defmodule Dspex do
+  @moduledoc "Functions of the sandbox."
+
+  @doc "Show something: a text, or a map of MIME types to contents."
+  def display(bundle) when is_map(bundle) and not is_struct(bundle), do: ask({:dspex_show, bundle})
+  def display(text) when is_binary(text), do: ask({:dspex_show, %{"text/plain" => text}})
+  def display(other), do: ask({:dspex_show, %{"text/plain" => inspect(other)}})
+
+  @doc false
+  def call_tool(name, arguments) do
+    case ask({:dspex_call, name, arguments}) do
+      {:ok, value} -> value
+      {:error, type, message} -> raise Dspex.ToolError, type: type, message: message
+    end
+  end
+
+  defp ask(request) do
+    tag = make_ref()
+    send(Dspex.Server, Tuple.insert_at(request, 1, {self(), tag}))
+
+    receive do
+      {^tag, outcome} -> outcome
+    end
+  end
+end
+
+defmodule Dspex.ToolError do
+  @moduledoc "A tool of the host raised: `type` is the class of its exception."
+  defexception [:type, :message]
+end
+
+defmodule Dspex.Tools do
+  @moduledoc false
+
+  # The environment with a function for each tool: of its own number of arguments and fewer, or of up to eight.
+  def imported(tools, env) do
+    module = Module.concat(Dspex, "Offered#{System.unique_integer([:positive])}")
+
+    functions =
+      for %{"name" => name, "parameters" => parameters, "description" => about} <- tools,
+          arity <- 0..max(length(parameters || []), if(parameters, do: 0, else: 8)) do
+        arguments = Macro.generate_arguments(arity, module)
+
+        quote do
+          @doc unquote(about || false)
+          def unquote(String.to_atom(name))(unquote_splicing(arguments)), do: Dspex.call_tool(unquote(name), unquote(arguments))
+        end
+      end
+
+    Module.create(module, {:__block__, [], functions}, Macro.Env.location(__ENV__))
+    {_, _, env} = Code.eval_quoted_with_env(quote(do: import(unquote(module))), [], env)
+    env
+  end
+end
+
+# SIGUSR2 is how the host interrupts.
+defmodule Dspex.Signals do
+  @moduledoc false
+  @behaviour :gen_event
+
+  def install do
+    :ok = :os.set_signal(:sigusr2, :handle)
+    :gen_event.add_handler(:erl_signal_server, __MODULE__, [])
+  end
+
+  @impl true
+  def init(_), do: {:ok, nil}
+
+  @impl true
+  def handle_event(:sigusr2, state) do
+    send(Dspex.Server, :dspex_interrupt)
+    {:ok, state}
+  end
+
+  def handle_event(_, state), do: {:ok, state}
+
+  @impl true
+  def handle_call(_, state), do: {:ok, :ok, state}
+end

@@ -1,0 +1,81 @@
+# One cell: read, checked, and run statement by statement in a process of its own, so that what was bound before an error stays
+# bound, and an error is known by its line.
+defmodule Dspex.Program do
+  @moduledoc false
+
+  alias Dspex.Errors
+
+  # The tree of a program, or the error of one that cannot be read.
+  def read(code, file, settings) do
+    case Code.string_to_quoted(code, file: file, columns: true) do
+      {:ok, tree} ->
+        case Dspex.Checking.first_violation(tree, settings["modules"], settings["calls"]) do
+          nil -> {:ok, tree}
+          {message, line} -> {:error, Errors.plain("policy", "PolicyViolation", message, line)}
+        end
+
+      {:error, {meta, message, token}} ->
+        {:error, Errors.unreadable(meta, message, token)}
+    end
+  end
+
+  # Runs in the program's own process; what it comes to is {outcome, binding, env}.
+  def run(tree, binding, env) do
+    step(statements(tree), nil, binding, env)
+  end
+
+  defp statements({:__block__, _, list}), do: list
+  defp statements(one), do: [one]
+
+  defp step([], value, binding, env), do: {{:value, value}, binding, env}
+
+  defp step([statement | rest], _, binding, env) do
+    mark(line_of(statement))
+
+    try do
+      Code.eval_quoted_with_env(marked(statement), binding, env)
+    catch
+      kind, reason ->
+        case Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line)) do
+          :left -> {:left, binding, env}
+          error -> {{:error, error}, binding, env}
+        end
+    else
+      {value, binding, env} -> step(rest, value, binding, env)
+    end
+  end
+
+  defp mark(line), do: if(line, do: Process.put(:dspex_line, line))
+
+  defp line_of({_, meta, arguments}) when is_list(meta), do: meta[:line] || line_of(arguments)
+  defp line_of([first | _]), do: line_of(first)
+  defp line_of({left, _}), do: line_of(left)
+  defp line_of(_), do: nil
+
+  # What is evaluated rather than compiled knows no lines: each statement of an inner block tells its own first.
+  @compiled [:defmodule, :defprotocol, :defimpl, :quote, :def, :defp, :defmacro, :defmacrop]
+
+  defp marked({name, _, _} = node) when name in @compiled, do: node
+  defp marked({:->, meta, [left, right]}), do: {:->, meta, [left, block(right)]}
+  defp marked({:__block__, meta, list}), do: {:__block__, meta, Enum.map(list, &marked/1)}
+  defp marked({name, meta, arguments}) when is_list(arguments), do: {marked(name), meta, Enum.map(arguments, &marked/1)}
+  defp marked([{key, _} | _] = pairs) when key in [:do, :else, :rescue, :catch, :after], do: Enum.map(pairs, &branch/1)
+  defp marked(list) when is_list(list), do: Enum.map(list, &marked/1)
+  defp marked({left, right}), do: {marked(left), marked(right)}
+  defp marked(other), do: other
+
+  defp branch({key, [{:->, _, _} | _] = clauses}), do: {key, Enum.map(clauses, &marked/1)}
+  defp branch({key, body}) when key in [:do, :else, :rescue, :catch, :after], do: {key, block(body)}
+  defp branch(other), do: marked(other)
+
+  defp block(body) do
+    marked = Enum.flat_map(statements(body), fn statement ->
+      case line_of(statement) do
+        nil -> [marked(statement)]
+        line -> [quote(do: :erlang.put(:dspex_line, unquote(line))), marked(statement)]
+      end
+    end)
+
+    {:__block__, [], marked}
+  end
+end
