@@ -89,3 +89,45 @@ ELIXIR = Words(
     awaited="Task.await(Task.async(fn -> 42 end))",
     show='display(%{"text/html" => "<b>shown</b>"})',
 )
+
+
+def _wasi(body, *, data=""):
+    """A module that writes: `write` takes a descriptor, and where a text lies and how long it is."""
+    return f"""(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) {data}
+  (func $write (param i32 i32 i32)
+    (i32.store (i32.const 0) (local.get 1)) (i32.store (i32.const 4) (local.get 2))
+    (drop (call $fd_write (local.get 0) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func (export "_start") {body}))"""
+
+
+_MAIN = '(module (func (export "main") {}))'
+_TOOL = """(module (import "env" "{0}" (func $t (param i64) (result i64)))
+  (func (export "main") (result i64) (call $t (i64.const 21))))"""
+
+WASM = Words(
+    add=_MAIN.format("(param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1))"),
+    echo=_MAIN.format("(param f64) (result f64) (local.get 0)"),
+    number=_MAIN.format("(result i64) (i64.const 42)"),
+    out_and_err=_wasi(
+        "(call $write (i32.const 1) (i32.const 16) (i32.const 7)) (call $write (i32.const 2) (i32.const 32) (i32.const 7))",
+        data='(data (i32.const 16) "to out\\n") (data (i32.const 32) "to err\\n")',
+    ),
+    raises='(module (func $inner unreachable) (func (export "main") (call $inner)))',
+    raised="UNREACHABLE",
+    message="unreachable",
+    unreadable='(module\n (func (export "main") (nonsense)))',
+    endless=_MAIN.format("(loop (br 0))"),
+    greedy='(module (memory 1) (func (export "main") '
+    "(loop (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)) (br 0))))",
+    flood=_wasi("(loop (call $write (i32.const 1) (i32.const 64) (i32.const 4000)) (br 0))"),
+    define=(
+        '(module (global $n (mut i64) (i64.const 40)) (func (export "main") (result i64) '
+        "(global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n)))",
+    ),
+    use="",
+    fail=_MAIN.format("unreachable"),
+    call=_TOOL.format("double"),
+    call_failing=_TOOL.format("refuse"),
+)

@@ -27,3 +27,25 @@ class TestElixir(LanguageSuite):
     language = "elixir"
     words = words.ELIXIR
     lacks = frozenset({"bytes_apart", "columns", "special_floats"})
+
+
+class TestWasm(LanguageSuite):
+    language = "wasm"
+    words = words.WASM
+    lacks = frozenset(
+        (
+            *(
+                "await",
+                "big_integers",
+                "bytes",
+                "columns",
+                "data",
+                "displays",
+                "files",
+                "floats",
+                "lines",
+                "maps_of_any",
+            ),
+            *("null_text", "parallel_tools", "tracebacks"),
+        )
+    )

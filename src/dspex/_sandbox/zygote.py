@@ -313,7 +313,7 @@ class Zygote:
             ports=tuple(charter["ports"]),
             level=self._level,
             without=frozenset(charter["without"]),
-            heap=limits["heap"] + (runtime["data"] or _address_space()),
+            heap=limits["heap"] + self._base(runtime),
             reserves=runtime["data"] > 0,
             cpu=limits["cpu"],
             processes=limits["processes"],
@@ -323,6 +323,13 @@ class Zygote:
             rules=self._file_rules(),
             filter=seccomp.Filter(seccomp.assemble(rules)),
         )
+
+    @staticmethod
+    def _base(runtime: dict[str, Any]) -> int:
+        """What a ready guest takes by itself, of what will be bounded."""
+        if not runtime["data"]:
+            return _address_space()
+        return int(runtime["data"]) if runtime["executes"] else _private_memory()
 
     def _file_rules(self) -> FileRules:
         if "landlock" in self._charter["without"]:
@@ -561,6 +568,11 @@ def _hand(leash: _socket.socket, listener: int) -> None:
 def _address_space() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _private_memory() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _whole_pages(size: int) -> int:

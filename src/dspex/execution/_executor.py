@@ -308,8 +308,9 @@ class CodeExecutor:
 
     def prepare(self, job: Job, session: Session | None = None, *others: Tools | None) -> Prepared:
         """Check a job and encode it; a session's own tools are `others`. Raises `UsageError` and below."""
-        if not isinstance(job.code, str):
-            raise UsageError(f"code is a {type(job.code).__name__}; it must be a str")
+        if not isinstance(job.code, self.language.sources):
+            kinds = " or ".join(kind.__name__ for kind in self.language.sources)
+            raise UsageError(f"code is a {type(job.code).__name__}; it must be a {kinds}")
         timeout = _timeout(job.timeout, self.limits.wall)
         imports = _imports(job.imports)
         variables = _variables(job.variables)

@@ -23,6 +23,7 @@ BUILT_IN: Final = {
     "python": ("dspex.languages._python", "Python"),
     "javascript": ("dspex.languages._javascript", "javascript"),
     "elixir": ("dspex.languages._elixir", "Elixir"),
+    "wasm": ("dspex.languages._wasm", "Wasm"),
     "typescript": ("dspex.languages._javascript", "typescript"),
 }
 SUFFIXES: Final = {
@@ -32,6 +33,8 @@ SUFFIXES: Final = {
     ".cjs": "javascript",
     ".ex": "elixir",
     ".exs": "elixir",
+    ".wat": "wasm",
+    ".wasm": "wasm",
     ".ts": "typescript",
     ".mts": "typescript",
 }

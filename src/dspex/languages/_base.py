@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ class ToolSpec(NamedTuple):
 class Request(NamedTuple):
     """A program and everything that goes with it, as the caller gave it."""
 
-    code: str | tuple[str, ...]  # a program; or what the host itself asks for: ("dump", *names to leave out), ("load",)
+    code: Any  # a program, of the language's `sources`; or what the host itself asks for: ("dump", *names to leave out), ("load",)
     variables: Mapping[str, object]
     imports: Sequence[str]
     environment: Mapping[str, str]
@@ -93,6 +93,7 @@ class Language(Protocol):
 
     name: str
     runtime: Runtime
+    sources: ClassVar[tuple[type, ...]]  # what a program may be given as: str, and bytes for some
 
     def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """How to start a zygote that has `imports` preloaded. Raises `PolicyError`."""

@@ -79,6 +79,7 @@ class Foreign:
 
     name: str
     runtime: Runtime
+    sources: ClassVar[tuple[type, ...]] = (str,)  # what a program may be given as
     largest: int = (1 << 53) - 1  # integers beyond it, either way, cross as `~int`
     carried: ClassVar[frozenset[str]] = frozenset(("bytes", "dict", "float", "frozenset", "int", "set", "str", "tuple"))
     keywords: ClassVar[frozenset[str]] = frozenset()  # words that are no names of variables
@@ -141,18 +142,24 @@ class Foreign:
         """See `Language.encode`."""
         if isinstance(request.code, tuple):
             raise UsageError(f"a session in {self.name} cannot be dumped or restored; only one in Python can")
+        self.check_names(request)
+        return self.framed({**self.envelope(request), "code": _sayable(request.code)}, dict(request.variables))
+
+    def check_names(self, request: Request) -> None:
+        """Raise `VariableError` for a name that the program could not use."""
         for name in request.variables:
             if fault := self.name_fault(name):
                 raise VariableError(f"variable {name!r} {fault}", path=str(name))
-        envelope = {
-            "code": _sayable(request.code),
+
+    def envelope(self, request: Request) -> dict[str, object]:
+        """What guests are told of a request beside its code and variables."""
+        return {
             "environment": dict(request.environment),
             "directory": request.working_directory,
             "timeout": request.timeout,
             "tools": [_told(tool) for tool in request.tools],
             **self.extras(request),
         }
-        return self.framed(envelope, dict(request.variables))
 
     def extras(self, request: Request) -> dict[str, object]:
         """What else this language's guests are told of a request."""

@@ -56,6 +56,7 @@ class Python:
 
     name = "python"
     runtime = Runtime(branches=True, files=True)
+    sources = (str,)
 
     @staticmethod
     def runtimes() -> list[Found]:

@@ -1,0 +1,354 @@
+"""The WebAssembly guest: modules, as text or binary, instantiated and called by wasmtime inside the sandbox.
+
+Theory of operation. The zygote makes the engine and nothing else: a module is never compiled, let alone run, before the fork. A
+fresh guest compiles its module, or maps what an earlier guest compiled of the same bytes (the host keeps that, as bytes that
+mean nothing to it, and hands it out for that module alone). Calls run on the main thread with the interpreter's lock
+released; in a session a thread beside it waits for the deadline and for SIGINT, and then moves the engine's epoch on, which traps.
+
+A module that breaks out of wasmtime is where every other program is: in this process, behind the kernel's walls.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import select
+import signal
+import struct
+import threading
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from .speech import Asked, Failure, Speech, ToolFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMON: Final = ()
+_PLACE: Final = re.compile(r"<anon>:(\d+):(\d+)")
+_FRAME: Final = re.compile(r"^\s+\d+:\s.*$", re.MULTILINE)
+_WASI: Final = "wasi_snapshot_preview1"
+_REHEARSED: Final = """(module (func (export "main") (param i32 i64) (result i32) local.get 0))"""
+_NEAR: Final = 4 << 20  # bytes below its limit where a process counts as out of memory
+_RANGES: Final = {"i32": (-(1 << 31), (1 << 32) - 1), "i64": (-(1 << 63), (1 << 64) - 1)}
+
+_engine: Any = None
+_settings: dict[str, Any] = {}
+
+
+def prepare(profile: dict[str, Any]) -> None:
+    """In the zygote: load the library and make its engine."""
+    global _engine
+    import wasmtime
+
+    config = wasmtime.Config()
+    config.parallel_compilation = False  # its threads would not follow a fork
+    config.epoch_interruption = True
+    config.consume_fuel = profile["fuel"] is not None
+    config.memory_init_cow = False  # memory files are refused to guests
+    _engine = wasmtime.Engine(config)
+    _settings.update(profile)
+    _rehearse()
+
+
+def _rehearse() -> None:
+    """Compile and call a module of ours, so that guests find done what else they would do first. Never WASI: it has threads."""
+    told = {"timeout": 60.0, "tools": [], "keep": "kept", "session": False, "environment": {}, "directory": None}
+    given = {"module": _REHEARSED, "compiled": b"", "call": "", "args": [1, 2], "write": [], "read": None}
+    value, _ = Guest(Speech(-1, 0)).run(Asked(told, given))
+    Guest(Speech(-1, 0)).run(Asked({**told, "keep": ""}, {**given, "compiled": value["compiled"]}))
+
+
+def reseed() -> None:
+    """Nothing: a module has no random numbers but those that WASI asks of the kernel."""
+
+
+def main(channel: int) -> NoReturn:
+    """In a guest: serve requests until the host closes the channel."""
+    speech = Speech(channel, _settings["value"])
+    guest = Guest(speech)
+    while True:
+        asked = speech.receive()
+        try:
+            value, type = guest.run(asked)
+        except Failure as failure:
+            speech.fail(failure)
+        except MemoryError:
+            speech.fail(Failure("memory_limit", "MemoryError", "the program needed more memory than its limit"))
+        except OverflowError as error:
+            speech.fail(Failure("runtime", "TypeError", str(error)))
+        except Left:
+            speech.left("SystemExit")
+        else:
+            speech.answer(value, type)
+
+
+class Left(Exception):  # noqa: N818  (no error: the program ended with status 0)
+    """A WASI program ended of its own will."""
+
+
+class Guest:
+    """One store, and the instance of the latest module."""
+
+    def __init__(self, speech: Speech) -> None:
+        self._speech = speech
+        self._instance: Any = None
+        self._store: Any = None
+
+    def run(self, asked: Asked) -> tuple[Any, str | None]:
+        """The value of one request, and its type; raises `Failure`, `Left`."""
+        import wasmtime
+
+        told, given = asked.envelope, asked.variables
+        _enter(told)
+        watch = Watch(told["timeout"]) if told["session"] else Unwatched()
+        try:
+            before = self._store, self._instance
+            try:
+                if given["module"]:
+                    self._instantiate(asked)
+                if self._instance is None:
+                    raise Failure(
+                        "syntax", "LinkError", "there is no module yet: the first program of a session is one"
+                    )
+                value = self._called(given["call"], given["args"], given["write"], given["read"])
+            except BaseException:
+                self._store, self._instance = before  # a module that failed does not take the place of one that did not
+                raise
+            kind = None if value is None else _kind_of(value)
+            if told["keep"]:
+                return {"value": value, "keep": told["keep"], "compiled": self._compiled}, kind
+            return value, kind
+        except wasmtime.ExitTrap as leave:
+            if leave.code == 0:
+                raise Left from None
+            raise Failure("runtime", "SystemExit", str(leave.code)) from None
+        except wasmtime.Trap as trap:
+            raise _trapped(trap, watch) from None
+        except wasmtime.WasmtimeError as error:
+            raise _failed(error, watch) from None
+        finally:
+            watch.close()
+
+    # --- A module -------------------------------------------------------------------------------------------------------
+
+    def _instantiate(self, asked: Asked) -> None:
+        import wasmtime
+
+        given = asked.variables
+        module = self._module(given["module"], given["compiled"])
+        self._compiled = module.serialize() if asked.envelope["keep"] else b""
+        self._store = store = wasmtime.Store(_engine)
+        store.set_epoch_deadline(1)
+        if _settings["fuel"] is not None:
+            store.set_fuel(_settings["fuel"])
+        linker = wasmtime.Linker(_engine)
+        if any(each.module == _WASI for each in module.imports):
+            linker.define_wasi()
+            store.set_wasi(self._wasi(given))
+        for each in module.imports:
+            if each.module != _WASI:
+                linker.define(store, each.module, each.name, self._import(each, asked.envelope["tools"]))
+        self._instance = linker.instantiate(store, module)
+
+    def _module(self, source: str | bytes, compiled: bytes) -> Any:
+        import wasmtime
+
+        if compiled:
+            return wasmtime.Module.deserialize(_engine, compiled)
+        try:
+            return wasmtime.Module(_engine, source)
+        except wasmtime.WasmtimeError as error:
+            place = _PLACE.search(str(error))
+            line, column = (int(place[1]), int(place[2])) if place else (None, None)
+            text = str(error)
+            raise Failure(
+                "syntax", "CompileError", text.split("\n", maxsplit=1)[0], line=line, column=column, trace=text
+            ) from None
+
+    def _wasi(self, given: dict[str, Any]) -> Any:
+        import wasmtime
+
+        wasi = wasmtime.WasiConfig()
+        wasi.argv = ["program", *given["argv"]]
+        wasi.env = list(os.environ.items())
+        wasi.inherit_stdout()
+        wasi.inherit_stderr()
+        if given["stdin"]:
+            with open(f"{os.environ['TMPDIR']}/stdin", "wb") as file:
+                file.write(given["stdin"])
+            wasi.stdin_file = file.name
+        wasi.preopen_dir(".", ".")
+        for path, writable in _settings["directories"]:
+            wasi.preopen_dir(path, path, writable)
+        return wasi
+
+    def _import(self, each: Any, tools: list[dict[str, Any]]) -> Any:
+        import wasmtime
+
+        offered = {tool["name"] for tool in tools}
+        if not isinstance(each.type, wasmtime.FuncType) or each.name not in offered:
+            known = ", ".join(sorted(offered)) or "none"
+            raise Failure(
+                "syntax", "LinkError", f"the module imports {each.module}.{each.name}; the tools offered are: {known}"
+            )
+        return wasmtime.Func(self._store, each.type, self._tool(each.name, len(each.type.results)))
+
+    def _tool(self, name: str, results: int) -> Callable[..., Any]:
+        def tool(*args: float) -> Any:
+            try:
+                value = self._speech.call(name, list(args), {})
+            except ToolFailed as failed:
+                raise Failure("runtime", failed.kind, str(failed)) from None
+            return value if results else None
+
+        return tool
+
+    # --- A call ---------------------------------------------------------------------------------------------------------
+
+    def _called(self, name: str, args: list[Any], write: list[Any], read: list[int] | None) -> Any:
+        import wasmtime
+
+        self._store.set_epoch_deadline(1)  # from now, whatever the engine has been through
+        exports = self._instance.exports(self._store)
+        for offset, data in write:
+            self._memory(exports).write(self._store, data, offset)
+        function = exports.get(name or _entry(exports))
+        if not isinstance(function, wasmtime.Func):
+            raise Failure("runtime", "NameError", f"the module exports no function {name or 'main or _start'!r}")
+        parameters = [str(kind) for kind in function.type(self._store).params]
+        value = function(self._store, *_fitting(parameters, args))
+        if read is None:
+            return value
+        return [value, bytes(self._memory(exports).read(self._store, read[0], read[0] + read[1]))]
+
+    def _memory(self, exports: Any) -> Any:
+        found = exports.get("memory")
+        if found is None:
+            raise Failure("runtime", "NameError", "the module exports no memory")
+        return found
+
+
+def _entry(exports: Any) -> str:
+    return "main" if exports.get("main") is not None else "_start"
+
+
+def _fitting(parameters: list[str], args: list[Any]) -> list[Any]:
+    """Arguments of the types that a function takes. Raises `Failure`."""
+    if len(parameters) != len(args):
+        raise Failure("runtime", "TypeError", f"the function takes {len(parameters)} arguments, {len(args)} are given")
+    return [_number(kind, value, place) for place, (kind, value) in enumerate(zip(parameters, args, strict=True))]
+
+
+def _number(kind: str, value: Any, place: int) -> Any:
+    if kind in ("f32", "f64"):
+        return float(value)
+    lowest, highest = _RANGES.get(kind, (1, 0))
+    if kind not in _RANGES:
+        raise Failure("runtime", "TypeError", f"argument {place} is a {kind}, which the host has nothing for")
+    if not isinstance(value, int) or not lowest <= value <= highest:
+        raise Failure("runtime", "TypeError", f"argument {place} is {value!r}; {kind} takes whole numbers of its size")
+    size = highest + 1
+    return value - size if value > size // 2 - 1 else value  # as the bits are, which have no sign of their own
+
+
+def _kind_of(value: Any) -> str:
+    return "list" if isinstance(value, list) else "f64" if isinstance(value, float) else "i64"
+
+
+def _enter(told: dict[str, Any]) -> None:
+    os.environ.update(told["environment"])
+    if told["directory"] is not None:
+        os.makedirs(told["directory"], exist_ok=True)
+        os.chdir(told["directory"])
+
+
+# --- What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+def _trapped(trap: Any, watch: Watch | Unwatched) -> Failure:
+    code = trap.trap_code.name if trap.trap_code is not None else "TRAP"
+    if code == "INTERRUPT":
+        return watch.verdict()
+    if code == "OUT_OF_FUEL":
+        return Failure("cpu_limit", "OutOfFuel", f"the program used more than its {_settings['fuel']:,} units of fuel")
+    text = str(trap)
+    cause = re.search(r"wasm trap: (.*)", text)
+    if _is_short_of_memory():
+        return Failure(
+            "memory_limit", "MemoryError", "the program needed more memory than its limit", trace=_trace(text)
+        )
+    return Failure("runtime", code, cause[1] if cause else text.split("\n", maxsplit=1)[0], trace=_trace(text))
+
+
+def _failed(error: Any, watch: Watch | Unwatched) -> Failure:
+    text = str(error)
+    if "all fuel consumed" in text:
+        return Failure("cpu_limit", "OutOfFuel", f"the program used more than its {_settings['fuel']:,} units of fuel")
+    if "interrupt" in text:
+        return watch.verdict()
+    if _is_short_of_memory() or "mmap failed" in text or "Cannot allocate" in text:
+        return Failure("memory_limit", "MemoryError", "the program needed more memory than its limit")
+    return Failure("runtime", "WasmtimeError", text.split("\n", maxsplit=1)[0], trace=text)
+
+
+def _trace(text: str) -> str:
+    return "\n".join(["wasm backtrace:", *_FRAME.findall(text)])
+
+
+def _is_short_of_memory() -> bool:
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    with open("/proc/self/statm", "rb") as file:
+        used = int(file.read().split()[5]) * resource.getpagesize()
+    return limit != resource.RLIM_INFINITY and used > limit - _NEAR
+
+
+class Unwatched:
+    """What stands for a `Watch` in a fresh guest, which the host ends at its deadline: it has no session to save."""
+
+    def verdict(self) -> Failure:
+        """Nobody moves the epoch on."""
+        return Failure("timeout", "Deadline", "the program ran longer than its wall time limit")
+
+    def close(self) -> None:
+        """The call is over."""
+
+
+class Watch:
+    """A thread that ends the call under way, at its deadline or when SIGINT comes."""
+
+    def __init__(self, seconds: float) -> None:
+        self._interrupted = False
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        self._wake = wake
+        signal.signal(signal.SIGINT, _heard)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._wait, args=(seconds,), daemon=True)
+        self._thread.start()
+
+    def _wait(self, seconds: float) -> None:
+        if select.select([self._woken], [], [], seconds)[0]:
+            said = os.read(self._woken, 1)
+            if said != struct.pack("B", signal.SIGINT):
+                return
+            self._interrupted = True
+        _engine.increment_epoch()
+
+    def verdict(self) -> Failure:
+        """What a call that was ended is told."""
+        if self._interrupted:
+            return Failure("runtime", "KeyboardInterrupt", "the run was interrupted")
+        return Failure("timeout", "Deadline", "the program ran longer than its wall time limit")
+
+    def close(self) -> None:
+        """The call is over."""
+        signal.set_wakeup_fd(-1)
+        os.write(self._wake, b"\0")
+        self._thread.join()
+        os.close(self._woken)
+        os.close(self._wake)
+
+
+def _heard(number: int, frame: object) -> None:
+    """SIGINT has been heard by the thread."""
