@@ -202,7 +202,12 @@ class Client:
         try:
             answer: dict[str, Any] = json.loads(response.data)
         except ValueError:
-            raise self._lost(f"{response.status} {response.data[:200]!r}", writes=writes) from None
+            if response.status >= 500:  # a proxy's own words
+                raise self._lost(f"{response.status} {response.data[:200]!r}", writes=writes) from None
+            raise StoreError(
+                f"{self!r}: {response.status} {response.data[:200]!r} is no answer of etcd's JSON gateway;"
+                f" name the servers' client URLs"
+            ) from None
         if response.status != 200 or "code" in answer:
             self._refused(answer, writes=writes)
         return answer
