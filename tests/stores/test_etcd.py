@@ -298,8 +298,10 @@ def test_a_prefix_in_other_use_is_refused(etcd, name, value, said):
 
 def test_an_answer_that_is_lost_is_an_unknown_outcome(etcd, name):
     """A write whose connection ends before its answer came is not said to have failed, nor sent again: here it was made."""
-    with relay(etcd.port) as (port, swallow):
-        store = open_store(f"etcd://127.0.0.1:{port}/{name}")
+    with (
+        relay(etcd.port) as (port, swallow),
+        contextlib.closing(open_store(f"etcd://127.0.0.1:{port}/{name}")) as store,
+    ):
         first = store.write(Write(put={"k": b"before"}))
         swallow.set()
         with pytest.raises(UnknownOutcomeError, match="answer of a write was lost"):
@@ -308,7 +310,6 @@ def test_an_answer_that_is_lost_is_an_unknown_outcome(etcd, name):
         found = store.read(["k"])["k"]
         assert found.value == b"after"
         assert store.changes(first) == [(found.revision, b"once")]
-        store.close()
 
 
 @contextlib.contextmanager
