@@ -198,6 +198,37 @@ def test_what_is_too_large_is_refused(etcd, name):
     store.close()
 
 
+def test_a_full_server_says_of_no_write_that_was_made_that_it_was_not(tmp_path):
+    """etcd makes the writes that fill it and answers that there is no space: each is acknowledged, the others are not there."""
+    server = servers.etcd(tmp_path, "--quota-backend-bytes=20000000")
+    told = {}
+
+    def fill(writer):
+        store = open_store(f"etcd://{server.address}/full")
+        try:
+            for number in range(20):
+                key = f"{writer}-{number}"
+                told[key] = store.write(Write(put={key: os.urandom(600_000)}))
+        except StoreUnavailableError as error:
+            told[key] = str(error)
+        store.close()
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(16) as threads:
+            list(threads.map(fill, range(16)))
+        store = open_store(f"etcd://{server.address}/full")
+        there = {key: entry.revision for key in told for key, entry in store.read([key]).items()}
+        log = [change.revision for change in store.changes(0)]
+        store.close()
+    finally:
+        server.stop()
+    refused = [answer for answer in told.values() if isinstance(answer, str)]
+    assert len(refused) == 16
+    assert all("space exceeded; compact and defragment it" in answer for answer in refused)
+    assert there == {key: answer for key, answer in told.items() if isinstance(answer, int)}
+    assert log == sorted(there.values())
+
+
 def test_a_write_of_many_chunks_is_conditional_throughout(etcd, name):
     """Where a record has moved, not one of the chunks that would go ahead is written."""
     store = open_store(f"etcd://{etcd.address}/{name}")

@@ -30,7 +30,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from dspex.errors import CompactedError, MovedError, StoreError, UsageError
+from dspex.errors import CompactedError, MovedError, StoreError, UnknownOutcomeError, UsageError
 from dspex.stores import _etcd_client as etcd
 from dspex.stores._store import Change, Entry, Traits, Write
 
@@ -108,14 +108,28 @@ class EtcdStore:
             self._transaction(write, last)
             return 0
         while True:
-            part = self._part
-            revision = self._transaction(write, [*last, *self._logging(part, write.note)], part=part)
+            revision = self._logged(write, last, self._part)
             if revision is not None:
                 return revision
 
-    def _logging(self, part: int, note: bytes) -> list[Operation]:
-        key = self._part_key(part) + secrets.token_hex(12).encode()
-        return [etcd.put(self._clock, b"%d" % FORMAT), etcd.put(key, note)]
+    def _logged(self, write: Write, operations: list[Operation], part: int) -> int | None:
+        """The revision of the operations with their note in `part` of the log; None where that is full."""
+        note = self._part_key(part) + secrets.token_hex(12).encode()
+        logging = [etcd.put(self._clock, b"%d" % FORMAT), etcd.put(note, write.note)]
+        try:
+            return self._transaction(write, [*operations, *logging], part=part)
+        except etcd.FullError as error:
+            return self._made(note, error)
+
+    def _made(self, note: bytes, error: etcd.FullError) -> int:
+        """The revision of a write that etcd says it has no space for: it makes those that fill it, and says so of them too."""
+        try:
+            found, _ = self._client.range(note, keys_only=True)
+        except StoreError as unread:
+            raise UnknownOutcomeError(f"{error}, unless this is the write that filled it: look for it") from unread
+        if not found:
+            raise error
+        return found[0].revision
 
     def _batches(self, write: Write, puts: list[Operation]) -> Iterator[list[Operation]]:
         """Chunks, as many at once as a transaction takes beside the records, which go with the last."""

@@ -47,6 +47,11 @@ class Access:
     key: str | None = None
     user: str | None = None
     password: str | None = None
+_LAGGING = (
+    "no leader",
+    "future revision",
+    "too many requests",
+)  # what a server says that refuses until it has caught up
 
 
 class KeyValue(NamedTuple):
@@ -222,7 +227,7 @@ class Client:
         if "invalid auth token" in message or "auth store is old" in message:
             self._token = ""
             raise _AgainError(message)
-        if "no leader" in message or "future revision" in message:  # a server that lags
+        if any(words in message for words in _LAGGING):
             raise _AgainError(message)
         if code not in _REFUSALS:
             raise self._lost(message, writes=writes)
@@ -231,9 +236,7 @@ class Client:
         if any(words in message for words in ("too many operations", "too large", "larger than max")):
             raise UnsupportedError(f"{self!r}: {message}; raise --max-txn-ops or --max-request-bytes of the servers")
         if code == _EXHAUSTED:
-            raise StoreUnavailableError(
-                f"{self!r}: {message}; compact and defragment it, or raise its quota; nothing was changed"
-            )
+            raise FullError(f"{self!r}: {message}; compact and defragment it, or raise its quota; nothing was changed")
         raise StoreError(f"{self!r}: {message}")
 
     def _send(self, path: str, body: dict[str, Any], wait: urllib3.Timeout, **options: Any) -> Any:
@@ -300,6 +303,10 @@ def _range(key: bytes, end: bytes | None, options: dict[str, Any]) -> dict[str, 
 def _keys(answer: dict[str, Any]) -> list[KeyValue]:
     return [
         KeyValue(
+class FullError(StoreUnavailableError):
+    """The servers have no space. A write that is told so was refused, or is one of those that filled it, and made."""
+
+
             _bytes(found["key"]), _bytes(found.get("value", "")), int(found["mod_revision"]), int(found["version"])
         )
         for found in answer.get("kvs", [])
