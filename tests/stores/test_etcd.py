@@ -15,6 +15,7 @@ import urllib.parse
 import pytest
 
 import certificates
+import leftovers
 import outages
 import servers
 from dspex.errors import (
@@ -229,6 +230,25 @@ def test_a_full_server_says_of_no_write_that_was_made_that_it_was_not(tmp_path):
     assert log == sorted(there.values())
 
 
+def test_no_connection_stays_open(etcd, name):
+    """Closing a store closes its connections, whoever used them and though an error that it raised is kept; they may come back."""
+    before = set(leftovers.descriptors())
+    store = open_store(f"etcd://{etcd.address}/{name}")
+    since = store.write(Write(put={"k": b"v"}))
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: store.read(["k"]), range(40)))
+    assert store.wait(since, 0.05) is False
+    with pytest.raises(UnsupportedError) as kept:
+        store.write(Write(chunks=chunk(os.urandom(3_000_000))))
+    assert set(leftovers.descriptors()) > before
+    store.close()
+    assert set(leftovers.descriptors()) <= before
+    assert store.read(["k"])["k"].value == b"v"
+    store.close()
+    assert set(leftovers.descriptors()) <= before
+    del kept  # which held the connections, if only garbage collection closed them
+
+
 def test_a_write_of_many_chunks_is_conditional_throughout(etcd, name):
     """Where a record has moved, not one of the chunks that would go ahead is written."""
     store = open_store(f"etcd://{etcd.address}/{name}")
@@ -406,6 +426,12 @@ def test_bad_urls_are_refused(url):
     with pytest.raises(UsageError, match="is no URL of etcd") as caught:
         open_store(url)
     assert "hush" not in str(caught.value)
+
+
+def test_a_port_that_cannot_be_is_refused():
+    """It is told at once, not after asking for a while."""
+    with pytest.raises(UsageError, match=r"etcd://host:99999: .* endpoints are host:port"):
+        open_store("etcd://host:99999")
 
 
 @pytest.mark.parametrize(("host", "endpoint"), [("[::1]", r"\[::1\]:2379"), ("127.0.0.1:1", "127.0.0.1:1")])

@@ -19,9 +19,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
-from dspex.errors import CompactedError, StoreError, StoreUnavailableError, UnknownOutcomeError, UnsupportedError
+from dspex.errors import (
+    CompactedError,
+    StoreError,
+    StoreUnavailableError,
+    UnknownOutcomeError,
+    UnsupportedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +47,11 @@ _PAUSE = 0.05
 # Codes of gRPC in answers. These say that a request was refused; the others leave open what became of a write.
 _INVALID, _NOT_FOUND, _DENIED, _EXHAUSTED, _PRECONDITION, _OUT_OF_RANGE, _UNAUTHENTICATED = 3, 5, 7, 8, 9, 11, 16
 _REFUSALS = {_INVALID, _NOT_FOUND, _DENIED, _EXHAUSTED, _PRECONDITION, _OUT_OF_RANGE, _UNAUTHENTICATED}
+_LAGGING = (
+    "no leader",
+    "future revision",
+    "too many requests",
+)  # what a server says that refuses until it has caught up
 # A server without a leader says so at once, and a watch there ends, instead of waiting for one.
 _HEADERS = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
 
@@ -47,11 +66,6 @@ class Access:
     key: str | None = None
     user: str | None = None
     password: str | None = None
-_LAGGING = (
-    "no leader",
-    "future revision",
-    "too many requests",
-)  # what a server says that refuses until it has caught up
 
 
 class KeyValue(NamedTuple):
@@ -105,11 +119,17 @@ def put_times(key: bytes, low: int, high: int) -> list[Condition]:
 
 
 class Client:
-    """Requests to one cluster. Any thread may use it, and a forked child makes its own connections."""
+    """Requests to one cluster. Any thread may use it, and a forked child makes its own connections.
+
+    Raises UsageError for an endpoint that cannot be one.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._pool = (os.getpid(), self._new_pool())
+        try:
+            self._pools = (os.getpid(), self._new_pools())
+        except LocationParseError as error:
+            raise UsageError(f"{self!r}: {error}; endpoints are host:port") from error
         self._current = 0
         self._token = ""
 
@@ -153,10 +173,11 @@ class Client:
                 return True
 
     def close(self) -> None:
-        """Close the connections."""
-        process, pool = self._pool
+        """Close the connections; who asks again makes new ones."""
+        (process, pools), self._pools = self._pools, (0, ())
         if process == os.getpid():
-            pool.clear()
+            for pool in pools:
+                pool.close()
 
     def _watch(self, key: bytes, start: int, timeout: float) -> bool:
         """Whether there was an event from the revision `start` on; False also when the watch ended before its time."""
@@ -200,7 +221,7 @@ class Client:
         silence = _PATIENCE if writes or len(self._access.endpoints) == 1 else _SILENCE
         try:
             response = self._send(path, body, urllib3.Timeout(connect=_CONNECT, read=silence))
-        except (NewConnectionError, ConnectTimeoutError) as error:
+        except (NewConnectionError, ConnectTimeoutError, ClosedPoolError) as error:  # nothing was sent
             raise _AgainError from error
         except HTTPError as error:
             raise self._lost(str(error), writes=writes) from error
@@ -240,20 +261,18 @@ class Client:
         raise StoreError(f"{self!r}: {message}")
 
     def _send(self, path: str, body: dict[str, Any], wait: urllib3.Timeout, **options: Any) -> Any:
-        pool, endpoint = self._connected(), self._access.endpoints[self._current]
+        pool = self._connected()[self._current]
         headers = dict(_HEADERS)
         if self._access.user is not None:
-            headers["Authorization"] = self._token or self._authenticate(pool, endpoint)
-        return pool.request("POST", endpoint + path, body=json.dumps(body), headers=headers, timeout=wait, **options)
+            headers["Authorization"] = self._token or self._authenticate(pool)
+        return pool.request("POST", path, body=json.dumps(body), headers=headers, timeout=wait, **options)
 
-    def _authenticate(self, pool: urllib3.PoolManager, endpoint: str) -> str:
+    def _authenticate(self, pool: urllib3.HTTPConnectionPool) -> str:
         """A token of this endpoint. Whatever keeps it from answering, the request itself was not sent."""
         body = json.dumps({"name": self._access.user, "password": self._access.password})
         wait = urllib3.Timeout(connect=_CONNECT, read=_SILENCE)
         try:
-            response = pool.request(
-                "POST", f"{endpoint}/v3/auth/authenticate", body=body, headers=_HEADERS, timeout=wait
-            )
+            response = pool.request("POST", "/v3/auth/authenticate", body=body, headers=_HEADERS, timeout=wait)
             answer = json.loads(response.data)
         except (HTTPError, ValueError) as error:
             raise _AgainError from error
@@ -264,25 +283,28 @@ class Client:
         self._token = answer["token"]
         return self._token
 
-    def _connected(self) -> urllib3.PoolManager:
-        process, pool = self._pool
+    def _connected(self) -> tuple[urllib3.HTTPConnectionPool, ...]:
+        process, pools = self._pools
         if process != os.getpid():
-            # A forked child must not speak on its parent's connections; of threads that come here at once one pool stays.
-            pool = self._new_pool()
-            self._pool = (os.getpid(), pool)
-        return pool
+            # A forked child must not speak on its parent's connections; of threads that come here at once one has its way.
+            pools = self._new_pools()
+            self._pools = (os.getpid(), pools)
+        return pools
 
-    def _new_pool(self) -> urllib3.PoolManager:
+    def _new_pools(self) -> tuple[urllib3.HTTPConnectionPool, ...]:
         access = self._access
-        tls: dict[str, Any] = {"ca_certs": access.ca, "cert_file": access.cert, "key_file": access.key}
-        return urllib3.PoolManager(
-            maxsize=8, retries=False, **{name: path for name, path in tls.items() if path is not None}
-        )
+        files = {"ca_certs": access.ca, "cert_file": access.cert, "key_file": access.key}
+        tls: dict[str, Any] = {name: path for name, path in files.items() if path is not None}
+        return tuple(urllib3.connection_from_url(url, maxsize=8, retries=False, **tls) for url in access.endpoints)
 
     def _next(self, failed: int) -> None:
         """Leave an endpoint that failed, unless another thread has done so."""
         if self._current == failed:
             self._current = (failed + 1) % len(self._access.endpoints)
+
+
+class FullError(StoreUnavailableError):
+    """The servers have no space. A write that is told so was refused, or is one of those that filled it, and made."""
 
 
 class _AgainError(Exception):
@@ -303,10 +325,6 @@ def _range(key: bytes, end: bytes | None, options: dict[str, Any]) -> dict[str, 
 def _keys(answer: dict[str, Any]) -> list[KeyValue]:
     return [
         KeyValue(
-class FullError(StoreUnavailableError):
-    """The servers have no space. A write that is told so was refused, or is one of those that filled it, and made."""
-
-
             _bytes(found["key"]), _bytes(found.get("value", "")), int(found["mod_revision"]), int(found["version"])
         )
         for found in answer.get("kvs", [])
