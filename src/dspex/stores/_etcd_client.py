@@ -187,8 +187,10 @@ class Client:
             response = self._send("/v3/watch", body, wait, preload_content=False)
             with contextlib.closing(response):
                 for result in _results(response):
-                    if result.get("events") or result.get("canceled"):
-                        return "events" in result
+                    if result.get("events"):
+                        return True
+                    if result.get("canceled"):
+                        break
         except ReadTimeoutError:
             # Nothing happened, or nothing will come from there any more: the next look is by another endpoint.
             self._next(current)
