@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+_FOREIGN = ("-l", "--language", ".js", ".mjs", ".cjs", ".ts", ".mts", ".ex", ".exs", ".erl", ".rs", ".wat", ".wasm")
+
+
+def _is_foreign(word: str) -> bool:
+    """Whether a word of the command line says that the program is probably not in Python."""
+    return word.endswith(_FOREIGN) or word.startswith("--language=")
+
+
 def main() -> NoReturn:
     """The console script. Exits with 0, with 1 when the program failed, with 2 when the engine or the usage failed."""
-    if sys.argv[1:2] == ["run"]:
+    if sys.argv[1:2] == ["run"] and not any(map(_is_foreign, sys.argv)):
         from dspex._sandbox import ahead
 
         ahead.start(ahead.command("dspex.languages.guests.python"))

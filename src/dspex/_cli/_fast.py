@@ -19,6 +19,8 @@ RUN = Table(
     valued={
         "-c": "code",
         "--code": "code",
+        "-l": "language",
+        "--language": "language",
         "--var": "var",
         "--timeout": "timeout",
         "--memory": "memory",

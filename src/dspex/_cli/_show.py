@@ -73,7 +73,7 @@ def _has_text_keys(value: object) -> bool:
 def _explained(failure: Failure, name: str) -> str:
     trace = failure.traceback or f"{failure.type}: {failure.message}"
     if name:
-        trace = trace.replace('  File "<program>", line ', f'  File "{name}", line ')
+        trace = trace.replace('  File "<program>", line ', f'  File "{name}", line ').replace("<program>:", f"{name}:")
     hint = _HINTS.get(failure.kind)
     return f"{trace.rstrip()}\ndspex: the program failed ({failure.kind}){'; ' + hint if hint else ''}\n"
 

@@ -47,6 +47,10 @@ def _run(
     file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="The program; - is standard input.")] = None,
     *,
     code: Annotated[str | None, typer.Option("-c", "--code", metavar="CODE", help="The program itself.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("-l", "--language", metavar="NAME", help="The language; by the file's suffix, or Python."),
+    ] = None,
     var: Annotated[list[str] | None, typer.Option(metavar="NAME=JSON", help="A variable; may be repeated.")] = None,
     timeout: _Timeout = None,
     memory: _Memory = None,
@@ -66,6 +70,7 @@ def _run(
         lambda: run(
             file,
             code=code,
+            language=language,
             var=var or (),
             timeout=timeout,
             memory=memory,
@@ -137,6 +142,14 @@ def _inspect(
     from dspex._cli.inspect import inspect
 
     _leave(lambda: inspect(what, as_json=as_json))
+
+
+@app.command("languages")
+def _languages(as_json: _Json = False) -> None:
+    """Show the languages that programs can be in, their runtimes, and how to install those that are missing."""
+    from dspex._cli.languages import languages
+
+    _leave(lambda: languages(as_json=as_json))
 
 
 @app.command("doctor")

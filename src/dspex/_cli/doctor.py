@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from dspex._kernel.probe import Finding, probe
 from dspex.errors import SandboxError
+from dspex.languages import survey
 
 if TYPE_CHECKING:
     from dspex._kernel.probe import HostFeatures
+    from dspex.languages._base import Found
 
 
 def doctor(*, as_json: bool = False) -> int:
@@ -20,12 +22,13 @@ def doctor(*, as_json: bool = False) -> int:
         raise SandboxError(f"the host cannot be examined: {error}") from error
     findings = [*features.findings(), _tried(features.level())]
     ok = features.level() is not None and findings[-1].ok
+    languages = [_spoken(name, found) for name, found in survey()]
     if as_json:
         import json
 
-        print(json.dumps(_plain(features, findings, ok), indent=2))
+        print(json.dumps(_plain(features, findings, ok) | {"languages": _findings(languages)}, indent=2))
     else:
-        _show(features, findings)
+        _show(features, [*findings, *languages])
     return 0 if ok else 2
 
 
@@ -55,8 +58,19 @@ def _plain(features: HostFeatures, findings: list[Finding], ok: bool) -> dict[st
         "python": features.python,
         "root": features.is_root,
         "container": features.in_container,
-        "findings": [{"name": f.name, "ok": f.ok, "detail": f.detail, "mend": f.mend} for f in findings],
+        "findings": _findings(findings),
     }
+
+
+def _findings(findings: list[Finding]) -> list[dict[str, Any]]:
+    return [{"name": f.name, "ok": f.ok, "detail": f.detail, "mend": f.mend} for f in findings]
+
+
+def _spoken(language: str, found: Found) -> Finding:
+    """A runtime of a language; that one is missing is no fault of the host's."""
+    if found.version:
+        return Finding(f"{language}, {found.runtime}", True, f"{found.version}, {found.path}")
+    return Finding(f"{language}, {found.runtime}", False, "not installed", found.install)
 
 
 def _show(features: HostFeatures, findings: list[Finding]) -> None:

@@ -6,10 +6,11 @@ what the bare interpreter takes.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dspex import CodeExecutor
+from dspex import CodeExecutor, languages
 from dspex._cli._limits import confinement
 from dspex._cli._show import show, to_json
 from dspex.errors import UsageError
@@ -24,6 +25,7 @@ def run(
     file: str | None = None,
     *,
     code: str | None = None,
+    language: str | None = None,
     var: Sequence[str] = (),
     timeout: str | None = None,
     memory: str | None = None,
@@ -36,8 +38,9 @@ def run(
         raise UsageError("give one program: a FILE, or -c CODE, or - for standard input")
     source = _source(file) if file is not None else _checked(code or "")
     variables = _variables(var)
+    language = language or _language_of(file)
     allowed, limits = confinement(policy, timeout, memory)
-    executor = CodeExecutor(policy=allowed, limits=limits, max_concurrency=1)
+    executor = CodeExecutor(language, policy=allowed, limits=limits, max_concurrency=1)
     result = executor.execute(source, variables)
     if result.isolation.level != "namespaces":
         executor.close()  # there, files of the host's are to be cleared away; else all ends with this process by itself
@@ -50,6 +53,12 @@ def run(
     else:
         show(result, "<stdin>" if file == "-" else file or "")
     return 0 if result.ok else 1
+
+
+def _language_of(file: str | None) -> str:
+    """The language that a file's name says; Python for what says none."""
+    suffix = os.path.splitext(file or "")[1]
+    return languages.SUFFIXES.get(suffix.lower(), "python")
 
 
 def _save(result: ExecutionResult, directory: str) -> None:

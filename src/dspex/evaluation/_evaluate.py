@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,17 +75,40 @@ def evaluate(
         total, digest = survey(samples, known, ignore_incomplete=ignore_incomplete)
     run = _Run(known, total, samples is None, progress)
     stream = canonical_samples(known) if samples is None else read_samples(samples, known)
-    with CodeExecutor(policy=policy, limits=wanted, max_concurrency=concurrency) as executor:
+    with _Executors(policy, wanted, concurrency) as executors:
         path = _results_path(samples, problems, out)
         if path is None:
-            run.judge(executor, stream, None)
+            run.judge(executors, stream, None)
         else:
-            with ResultsFile(path, _inputs(digest, known, executor), resume=resume) as results:
+            with ResultsFile(path, _inputs(digest, known, executors.of("python")), resume=resume) as results:
                 run.resume(results, stream)
-                run.judge(executor, stream, results)
+                run.judge(executors, stream, results)
     if run.score.samples != total:
         raise UsageError(f"{samples}: the file was changed while it was judged; judge it again with --no-resume")
     return run.report(k, path)
+
+
+class _Executors:
+    """One executor for each language that is asked for."""
+
+    def __init__(self, policy: SecurityPolicy | None, limits: ResourceLimits, concurrency: int | None) -> None:
+        self._policy, self._limits, self._concurrency = policy, limits, concurrency
+        self._made: dict[str, CodeExecutor] = {}
+
+    def of(self, language: str) -> CodeExecutor:
+        """The executor for this language. Raises `UsageError` where its runtime is missing."""
+        if language not in self._made:
+            self._made[language] = CodeExecutor(
+                language, policy=self._policy, limits=self._limits, max_concurrency=self._concurrency
+            )
+        return self._made[language]
+
+    def __enter__(self) -> _Executors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for executor in self._made.values():
+            executor.close()
 
 
 class _Run:
@@ -108,14 +132,18 @@ class _Run:
             self._resumed += 1
             self._count(Verdict(sample, fields["result"]))
 
-    def judge(self, executor: CodeExecutor, samples: Iterator[Sample], results: ResultsFile | None) -> None:
-        """Judge what is left of the stream."""
+    def judge(self, executors: _Executors, samples: Iterator[Sample], results: ResultsFile | None) -> None:
+        """Judge what is left of the stream, what is of one language together."""
         self._tell()
-        for verdict in judge(executor, self._problems, samples):
-            if results is not None:
-                results.add(verdict)
-            self._count(verdict)
-            self._tell()
+        for language, group in itertools.groupby(samples, self._language):
+            for verdict in judge(executors.of(language), self._problems, group):
+                if results is not None:
+                    results.add(verdict)
+                self._count(verdict)
+                self._tell()
+
+    def _language(self, sample: Sample) -> str:
+        return self._problems.by_task[sample.task_id].language
 
     def _count(self, verdict: Verdict) -> None:
         self.score.add(verdict.sample.task_id, verdict.result)

@@ -2,7 +2,8 @@
 
 Theory of operation. The program runs as HumanEval's own tool runs it: `exec` in an empty namespace, so that a block under
 `if __name__ == "__main__"` of a completion is not run. What the guest gives as its value is a seal that only a program
-which came back from its tests can reach: one that leaves early, by `sys.exit(0)`, has not passed. A program that attacks
+which came back from its tests can reach: one that leaves early, by `sys.exit(0)`, has not passed. In other languages the program
+is run as it is, with the seal behind it. A program that attacks
 its own guest can forge its verdict, here as in every tool that runs test and solution in one process; it cannot touch
 another's.
 """
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from dspex.execution._result import ExecutionResult
 
 _RUNNER = "exec(program, {})\nseal"
+_ASSERTS = "console.assert = (ok, ...said) => { if (!ok) throw new Error(said.join(' ') || 'assertion failed') }; "
+_BEFORE = {"javascript": _ASSERTS, "typescript": _ASSERTS}  # node's own only writes to stderr
 _LOSSES = 3  # of sandboxes one after the other, before the engine's error is raised
 
 
@@ -97,10 +100,15 @@ def _jobs(
     problems: Problems, source: Iterator[Sample], pending: deque[_Pending], timeout: float | None
 ) -> Iterator[Job]:
     for sample in source:
-        program = problems.by_task[sample.task_id].program(sample.completion)
+        problem = problems.by_task[sample.task_id]
+        program = problem.program(sample.completion)
         seal = os.urandom(8).hex()  # not by `secrets`, which loads OpenSSL
         pending.append(_Pending(sample, seal))
-        yield Job(_RUNNER, {"program": program, "seal": seal}, timeout=timeout)
+        if problem.language == "python":
+            yield Job(_RUNNER, {"program": program, "seal": seal}, timeout=timeout)
+        else:
+            code = f"{_BEFORE.get(problem.language, '')}{program}\nseal"
+            yield Job(code, {"seal": seal}, timeout=timeout)
 
 
 def _outcome(result: ExecutionResult, seal: str) -> str:

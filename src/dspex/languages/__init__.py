@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from dspex.errors import UnknownLanguageError, UsageError
+from dspex.languages._base import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,15 @@ def find(name: str) -> Callable[..., Any]:
 def names() -> tuple[str, ...]:
     """All that are known, whether their runtime is there or not."""
     return (*BUILT_IN, *sorted({*_installed()} - {*BUILT_IN}))
+
+
+def survey() -> list[tuple[str, Found]]:
+    """Every runtime of every language, installed or not, beside the language's name."""
+    found: list[tuple[str, Found]] = []
+    for name in names():
+        runtimes = getattr(find(name), "runtimes", None)
+        found += [(name, runtime) for runtime in (runtimes() if runtimes else [Found(name, "?", "", "")])]
+    return found
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from dspex._sandbox import ahead
 from dspex._sandbox.rootfs import CERTIFICATES, DEVICES, RESOLVING, Mount, Tree
 from dspex.errors import PolicyError
-from dspex.languages._base import Plan, Runtime
+from dspex.languages._base import Found, Plan, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,6 +56,11 @@ class Python:
 
     name = "python"
     runtime = Runtime(branches=True, files=True)
+
+    @staticmethod
+    def runtimes() -> list[Found]:
+        """The caller's own interpreter."""
+        return [Found("cpython", "{}.{}.{}".format(*sys.version_info), sys.executable, "")]
 
     def plan(self, policy: SecurityPolicy, limits: ResourceLimits, imports: tuple[str, ...], level: str) -> Plan:
         """See `Language.plan`."""

@@ -14,10 +14,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dspex.testing._languages import LanguageSuite as LanguageSuite
+    from dspex.testing._languages import Words as Words
     from dspex.testing._stores import StoreSuite as StoreSuite
 
-_HOMES = {"StoreSuite": "dspex.testing._stores"}
-__all__ = ["StoreSuite"]
+_HOMES = {
+    "LanguageSuite": "dspex.testing._languages",
+    "StoreSuite": "dspex.testing._stores",
+    "Words": "dspex.testing._languages",
+}
+__all__ = ["LanguageSuite", "StoreSuite", "Words"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,7 @@ import _socket
 import _thread
 import ast
 import builtins
+import itertools
 import json
 import linecache
 import marshal
@@ -490,24 +491,27 @@ def _meant(error: BaseException) -> BaseException:
     return kind().with_traceback(error.__traceback__)
 
 
-def _plain(kind: str, name: str, message: str, line: int | None = None, trace: str = "") -> dict[str, Any]:
-    return {"kind": kind, "type": name, "message": message, "line": line, "traceback": trace}
+def _plain(
+    kind: str, name: str, message: str, place: tuple[int | None, int | None] = (None, None), trace: str = ""
+) -> dict[str, Any]:
+    line, column = place
+    return {"kind": kind, "type": name, "message": message, "line": line, "column": column, "traceback": trace}
 
 
 def _explain(error: BaseException, reached: list[str]) -> dict[str, Any]:
     try:
         if _is(error, _Forbidden):
             violation = error.args[0]
-            return _plain("policy", "PolicyViolation", violation.message, violation.line)
+            return _plain("policy", "PolicyViolation", violation.message, (violation.line, None))
         name = python_values.type_name(error)
         if _is(error, SyntaxError) and _is_own_syntax(error):
             trace = "".join(traceback.format_exception_only(error))
-            return _plain("syntax", type(error).__name__, error.msg or str(error), error.lineno, trace)
+            return _plain("syntax", type(error).__name__, error.msg or str(error), (error.lineno, error.offset), trace)
         message = _message(error)
         if hint := python_network.hint(error, reached):
             BaseException.add_note(error, hint)
             message += f"; {hint}"
-        return _plain(_kind(error), name, message, _line(error), _trace(error))
+        return _plain(_kind(error), name, message, _place(error), _trace(error))
     except BaseException as failure:
         reason = f"the error could not be described: {python_values.type_name(failure)}"
         return _plain("runtime", python_values.type_name(error), reason)
@@ -562,13 +566,23 @@ def _frames(error: BaseException) -> Any:
     return trace
 
 
-def _line(error: BaseException) -> int | None:
-    line, trace = None, _frames(error)
+def _place(error: BaseException) -> tuple[int | None, int | None]:
+    """Line and column, from 1, in the last of the program's own frames."""
+    last, trace = None, _frames(error)
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.startswith("<program"):
-            line = trace.tb_lineno
+            last = trace
         trace = trace.tb_next
-    return line
+    return (None, None) if last is None else (last.tb_lineno, _column(last))
+
+
+def _column(trace: types.TracebackType) -> int | None:
+    code = trace.tb_frame.f_code
+    *_, column, _ = next(itertools.islice(code.co_positions(), trace.tb_lasti // 2, None), (None, None))
+    if column is None:
+        return None
+    line = linecache.getline(code.co_filename, trace.tb_lineno).encode()  # compilers count bytes
+    return len(line[:column].decode("utf-8", "replace")) + 1
 
 
 def _trace(error: BaseException) -> str:
