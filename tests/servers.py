@@ -28,6 +28,7 @@ PASSWORD = "right-horse"
 _PATIENCE = 60.0  # seconds that a server may take to start, or to end
 # Below the range that the kernel takes ports of outgoing connections from: a killed server finds its own free again.
 _PORTS = range(20_000, 32_000)
+_given: set[int] = set()  # a port is free until its server listens; two servers of a cluster must not get the same one
 
 
 class Server:
@@ -106,11 +107,14 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port of loopback that nobody listens on, another one each time."""
     while True:
         port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as attempt, contextlib.suppress(OSError):
             attempt.bind((HOST, port))
+            _given.add(port)
             return port
 
 

@@ -35,8 +35,7 @@ def history(url, outages, *, clients=3, between=25):
     first = open_store(url)
     first.write(Write(expect={KEY: ABSENT}, put={KEY: b"0"}))
 
-    def work():
-        store = open_store(url)
+    def work(store):
         while not over.is_set():
             began = time.monotonic()
             try:
@@ -56,7 +55,8 @@ def history(url, outages, *, clients=3, between=25):
                 pass
         store.close()
 
-    threads = [threading.Thread(target=work) for _ in range(clients)]
+    # Open before the first outage: a store is not opened while its server is gone.
+    threads = [threading.Thread(target=work, args=[open_store(url)]) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:

@@ -2,8 +2,8 @@
 
     <prefix>r/<key>          records: their revision is etcd's own, of the transaction that put them
     <prefix>c/<hash>         chunks
-    <prefix>clock            put by every write of records: its revision is the newest
-    <prefix>l/<random>       the note of a write; in the order of their revisions they are the log
+    <prefix>clock            put by every write of records: its revision is the newest; its value is the format
+    <prefix>l/<part>/<random>   the note of a write; in the order of their revisions they are the log
     <prefix>trimmed          up to which revision notes are forgotten
 
 Theory of operation. A write is one transaction of etcd: it compares the revision of each record that it expects, and puts
@@ -11,27 +11,40 @@ everything at one revision. Chunks that are too many for it go ahead under the s
 nothing leads to them until the records are there. The log is kept as keys of its own, not as etcd's history, which others may
 compact at any time.
 
+A note's key must be named before its revision is known, so notes lie in parts. etcd counts how often the clock was put; a write
+compares that count, and so the first hundred notes are in part 0, the next hundred in part 1: parts are in the order of their
+revisions. Whoever reads on from a revision finds its part by bisection and reads no more than what follows, all as of one
+revision of etcd: no server that lags can make a gap. A writer that takes a part which is full is told so, and takes the next;
+otherwise writers do not disturb one another.
+
 Keep etcd small: it takes 1.5 MB at once and a few GB in all; a state of many megabytes belongs elsewhere. Servers before
-3.4.42 and 3.6.9 may serve stale reads (so `traits.linearizable` is False there); what is compared in a transaction is never
+3.4.42, 3.5.28 and 3.6.9 may serve stale reads (so `traits.linearizable` is False there); what is compared in a transaction is never
 stale.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from dspex.errors import CompactedError, MovedError, UsageError
+from dspex.errors import CompactedError, MovedError, StoreError, UnknownOutcomeError, UsageError
 from dspex.stores import _etcd_client as etcd
 from dspex.stores._store import Change, Entry, Traits, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dspex.stores._etcd_client import Operation
     from dspex.stores._store import Damage
 
+_Found = TypeVar("_Found")
+
+FORMAT = 1
+_PART = 100  # notes that lie together
+_STRIDE = 50  # parts of the log that are deleted at once
 _OPERATIONS = 120  # of one transaction; servers allow 128 unless told otherwise
 _BYTES = 1_400_000  # of one transaction; servers allow 1.5 MiB unless told otherwise
 
@@ -39,7 +52,8 @@ _BYTES = 1_400_000  # of one transaction; servers allow 1.5 MiB unless told othe
 class EtcdStore:
     """A store in an etcd cluster, below a prefix.
 
-    Raises StoreUnavailableError when no endpoint answers, StoreError when it lets nobody in.
+    Raises StoreUnavailableError when no endpoint answers, StoreError when it lets nobody in, for a prefix in other use, and for
+    a store of a newer dspex.
     """
 
     def __init__(self, access: etcd.Access, prefix: str = "dspex/") -> None:
@@ -48,6 +62,7 @@ class EtcdStore:
         self._records, self._chunks = self._prefix + b"r/", self._prefix + b"c/"
         self._clock, self._trimmed = self._prefix + b"clock", self._prefix + b"trimmed"
         self._log = self._prefix + b"l/"
+        self._part = 0  # where the next note goes, as far as is known
         self._traits = Traits(
             durable_ack=True,
             linearizable=_reads_are_fresh(self._client.version()),
@@ -57,6 +72,7 @@ class EtcdStore:
             max_records=_OPERATIONS,
             shared=True,
         )
+        self._check_format()
 
     def __repr__(self) -> str:
         return f"{self._client!r}/{self._prefix.decode()}"
@@ -85,13 +101,35 @@ class EtcdStore:
     def write(self, write: Write) -> int:
         puts = [etcd.put(self._records + key.encode(), value) for key, value in write.put.items()]
         puts += [etcd.delete(self._records + key.encode()) for key in write.delete]
-        if write.has_records:
-            puts += [etcd.put(self._clock, b""), etcd.put(self._log + secrets.token_hex(12).encode(), write.note)]
         *ahead, last = self._batches(write, puts)
         for batch in ahead:
             self._transaction(write, batch)
-        revision = self._transaction(write, last)
-        return revision if write.has_records else 0
+        if not write.has_records:
+            self._transaction(write, last)
+            return 0
+        while True:
+            revision = self._logged(write, last, self._part)
+            if revision is not None:
+                return revision
+
+    def _logged(self, write: Write, operations: list[Operation], part: int) -> int | None:
+        """The revision of the operations with their note in `part` of the log; None where that is full."""
+        note = self._part_key(part) + secrets.token_hex(12).encode()
+        logging = [etcd.put(self._clock, b"%d" % FORMAT), etcd.put(note, write.note)]
+        try:
+            return self._transaction(write, [*operations, *logging], part=part)
+        except etcd.FullError as error:
+            return self._made(note, error)
+
+    def _made(self, note: bytes, error: etcd.FullError) -> int:
+        """The revision of a write that etcd says it has no space for: it makes those that fill it, and says so of them too."""
+        try:
+            found, _ = self._client.range(note, keys_only=True)
+        except StoreError as unread:
+            raise UnknownOutcomeError(f"{error}, unless this is the write that filled it: look for it") from unread
+        if not found:
+            raise error
+        return found[0].revision
 
     def _batches(self, write: Write, puts: list[Operation]) -> Iterator[list[Operation]]:
         """Chunks, as many at once as a transaction takes beside the records, which go with the last."""
@@ -107,15 +145,22 @@ class EtcdStore:
             filled += size
         yield batch + puts
 
-    def _transaction(self, write: Write, operations: list[Operation]) -> int:
+    def _transaction(self, write: Write, operations: list[Operation], *, part: int | None = None) -> int | None:
+        """The revision of the operations, made as `write` expects; None where `part` of the log is not the one to write to."""
         keys = {self._records + key.encode(): (key, revision) for key, revision in write.expect.items()}
         conditions = [etcd.at_revision(key, revision) for key, (_, revision) in keys.items()]
-        looks = [etcd.range_of(key, keys_only=True) for key in keys]
+        if part is not None:
+            conditions += etcd.put_times(self._clock, part * _PART, (part + 1) * _PART)
+        looks = [etcd.range_of(key, keys_only=True) for key in (*keys, self._clock)]
         answer = self._client.txn(conditions, operations, looks)
-        if not answer.succeeded:
-            found = {kv.key: kv.revision for kvs in answer.ranges for kv in kvs}
-            raise MovedError([name for key, (name, revision) in keys.items() if found.get(key, 0) != revision])
-        return answer.revision
+        if answer.succeeded:
+            return answer.revision
+        found = {kv.key: kv for kvs in answer.ranges for kv in kvs}
+        moved = [name for key, (name, revision) in keys.items() if _revision(found.get(key)) != revision]
+        if moved:
+            raise MovedError(moved)
+        self._part = found[self._clock].times // _PART if self._clock in found else 0
+        return None
 
     def read_chunks(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
         found = self._get([self._chunk(digest) for digest in hashes])
@@ -130,25 +175,61 @@ class EtcdStore:
         return [self._digest(kv.key) for kv in found]
 
     def changes(self, since: int, *, limit: int = 1000) -> list[Change]:
-        order = {"sort_order": "ASCEND", "sort_target": "MOD", "min_mod_revision": str(since + 1), "limit": str(limit)}
-        looks = [etcd.range_of(self._trimmed), etcd.range_of(self._log, _end(self._log), **order)]
-        mark, notes = self._client.txn([], looks, []).ranges
-        trimmed = int(mark[0].value) if mark else 0
+        trimmed, notes = _again(lambda: self._notes(since, limit))
         if since < trimmed:
             raise CompactedError(since, trimmed)
         return [Change(kv.revision, kv.value) for kv in notes]
+
+    def _notes(self, since: int, limit: int) -> tuple[int, list[etcd.KeyValue]]:
+        """The mark of what is forgotten, and notes beyond `since`."""
+        part, now = self._part_of(since)
+        order = {"sort_order": "ASCEND", "sort_target": "MOD", "min_mod_revision": str(since + 1), "limit": str(limit)}
+        end = self._part_key(part + limit // _PART + 2)  # all of these but the first and the last are full
+        mark = etcd.range_of(self._trimmed, revision=now)
+        notes = etcd.range_of(self._part_key(part), end, revision=now, **order)
+        marks, found = self._client.txn([], [mark, notes], []).ranges
+        return (int(marks[0].value) if marks else 0), found
+
+    def _part_of(self, revision: int) -> tuple[int, str]:
+        """The part of the log with the first note beyond a revision, or the part before; as of which revision of etcd."""
+        clock, asked = self._client.range(self._clock, keys_only=True)
+        newest, now = (clock[0].times - 1) // _PART if clock else 0, str(asked)
+        if self._start_of(newest, now) <= revision:  # as with all who follow the log
+            return newest, now
+        later = bisect_right(range(newest + 1), revision, key=lambda part: self._start_of(part, now))
+        return max(0, later - 1), now
+
+    def _start_of(self, part: int, now: str) -> int:
+        """The revision of the oldest note in a part; 0 when they are forgotten."""
+        options = {"sort_order": "ASCEND", "sort_target": "MOD", "limit": "1", "keys_only": True, "revision": now}
+        found, _ = self._client.range(self._part_key(part), self._part_key(part + 1), **options)
+        return found[0].revision if found else 0
 
     def wait(self, since: int, timeout: float) -> bool:
         return self._client.changed(self._clock, since, timeout)
 
     def trim(self, before: int) -> None:
-        mark = str(min(before, self.revision())).encode()
-        old, _ = self._client.range(self._trimmed)
-        if not old or int(old[0].value) < int(mark):
-            self._client.txn([], [etcd.put(self._trimmed, mark)], [])
-        options = {"max_mod_revision": mark.decode(), "keys_only": True, "limit": str(_OPERATIONS)}
-        while notes := self._client.range(self._log, _end(self._log), **options)[0]:
+        upto = min(before, self.revision())
+        self._mark_trimmed(upto)
+        last, _ = _again(lambda: self._part_of(upto))
+        while oldest := self._client.range(self._log, self._part_key(last), limit="1", keys_only=True)[0]:
+            first = int(oldest[0].key[len(self._log) :].partition(b"/")[0])
+            gone = etcd.delete(self._log, self._part_key(min(first + _STRIDE, last)))
+            self._client.txn([], [gone], [])
+        options = {"max_mod_revision": str(upto), "keys_only": True}
+        notes, _ = self._client.range(self._part_key(last), self._part_key(last + 1), **options)
+        if notes:
             self._client.txn([], [etcd.delete(kv.key) for kv in notes], [])
+
+    def _mark_trimmed(self, upto: int) -> None:
+        """Say that notes are forgotten, before they are; of two who do so the higher mark stays."""
+        while True:
+            old, _ = self._client.range(self._trimmed)
+            if upto <= (int(old[0].value) if old else 0):
+                return
+            unchanged = etcd.at_revision(self._trimmed, old[0].revision if old else 0)
+            if self._client.txn([unchanged], [etcd.put(self._trimmed, b"%d" % upto)], []).succeeded:
+                return
 
     def revision(self) -> int:
         found, _ = self._client.range(self._clock, keys_only=True)
@@ -161,12 +242,8 @@ class EtcdStore:
         self._client.close()
 
     def _get(self, keys: list[bytes], *, keys_only: bool = False) -> list[etcd.KeyValue]:
-        """Some keys, all as of one revision; again when that was compacted meanwhile."""
-        while True:
-            try:
-                return self._get_at_once(keys, keys_only=keys_only)
-            except CompactedError:
-                continue
+        """Some keys, all as of one revision."""
+        return _again(lambda: self._get_at_once(keys, keys_only=keys_only))
 
     def _get_at_once(self, keys: list[bytes], *, keys_only: bool) -> list[etcd.KeyValue]:
         found: list[etcd.KeyValue] = []
@@ -177,6 +254,21 @@ class EtcdStore:
             options["revision"] = str(answer.revision)
             found += [kv for kvs in answer.ranges for kv in kvs]
         return found
+
+    def _check_format(self) -> None:
+        clock, _ = self._client.range(self._clock)
+        if not clock:
+            return
+        if not clock[0].value.isdigit():
+            raise StoreError(f"{self!r} holds something else than a store of dspex; name another prefix")
+        if int(clock[0].value) > FORMAT:
+            raise StoreError(
+                f"{self!r} has format {int(clock[0].value)}, made by a newer dspex; this one reads up to {FORMAT}:"
+                f" upgrade dspex"
+            )
+
+    def _part_key(self, part: int) -> bytes:
+        return self._log + b"%012d/" % part
 
     def _chunk(self, digest: bytes) -> bytes:
         return self._chunks + digest.hex().encode()
@@ -195,13 +287,27 @@ def open_etcd(url: str) -> EtcdStore:
     user, _, password = login.partition(":")
     options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     unknown = options.keys() - {"ca", "cert", "key"}
-    if unknown or not hosts or ("cert" in options) != ("key" in options):
-        raise UsageError(f"{url!r} is no URL of etcd: etcd://host:port,host:port/prefix?ca=ca.pem&cert=c.pem&key=k.pem")
+    if unknown or not all(hosts.split(",")) or ("cert" in options) != ("key" in options):
+        shown = url.replace(f"{login}@", f"{user}:***@", 1) if password else url
+        raise UsageError(
+            f"{shown!r} is no URL of etcd: etcd://host:port,host:port/prefix?ca=ca.pem&cert=c.pem&key=k.pem"
+        )
     scheme = "https" if options else "http"
-    endpoints = tuple(f"{scheme}://{host}" if ":" in host else f"{scheme}://{host}:2379" for host in hosts.split(","))
+    endpoints = tuple(
+        f"{scheme}://{host if re.search(r':[0-9]+$', host) else f'{host}:2379'}" for host in hosts.split(",")
+    )
     name = (unquote(user), unquote(password)) if login else (None, None)
     access = etcd.Access(endpoints, options.get("ca"), options.get("cert"), options.get("key"), *name)
     return EtcdStore(access, f"{unquote(parts.path).strip('/') or 'dspex'}/")
+
+
+def _again(look: Callable[[], _Found]) -> _Found:
+    """What several requests found as of one revision; made again when somebody compacted that revision meanwhile."""
+    while True:
+        try:
+            return look()
+        except CompactedError:
+            continue
 
 
 def _end(prefix: bytes) -> bytes:
@@ -210,4 +316,9 @@ def _end(prefix: bytes) -> bytes:
 
 
 def _reads_are_fresh(version: tuple[int, ...]) -> bool:
-    return version >= (3, 6, 9) or (3, 4, 42) <= version < (3, 5)
+    """Whether https://github.com/etcd-io/etcd/issues/20418 is mended."""
+    return version >= (3, 6, 9) or (3, 5, 28) <= version < (3, 6) or (3, 4, 42) <= version < (3, 5)
+
+
+def _revision(found: etcd.KeyValue | None) -> int:
+    return found.revision if found is not None else 0

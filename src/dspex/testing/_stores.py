@@ -245,7 +245,9 @@ class StoreSuite:
             assert acknowledged <= int(entry.value) <= acknowledged + 1
             if store.traits.watch_replay:
                 notes = [int(change.note) for change in _every_change(store)]
-                assert notes == list(range(1, int(entry.value) + 1))
+                # What the writer had sent when it was killed may arrive after the record was read, before the log is.
+                assert notes == list(range(1, len(notes) + 1))
+                assert int(entry.value) <= len(notes) <= acknowledged + 1
 
     def test_a_reopened_store_has_everything(self, store: Store, url: str) -> None:
         """Closing and opening again changes nothing; closing twice is no error."""
