@@ -1,5 +1,7 @@
 """The programs of the conformance suite in the words of the languages that come with dspex."""
 
+import dataclasses
+
 from dspex.testing import Words
 
 PYTHON = Words(
@@ -130,4 +132,18 @@ WASM = Words(
     fail=_MAIN.format("unreachable"),
     call=_TOOL.format("double"),
     call_failing=_TOOL.format("refuse"),
+)
+
+QUICKJS = dataclasses.replace(
+    JAVASCRIPT,
+    write="writeFile('out.txt', 'written')",
+    read="readFile('data.txt')",
+    fill_disk="writeFile('big', 'x'.repeat(32 << 20))",
+    leave_file="writeFile('left.txt', '')",
+    found="fileExists('left.txt')",
+    define=("let a = 2", "function f(n) { return n * a }", "class C { static x = 19 }"),
+    use="f(C.x) + 4",
+    fail="notDefined + 1",
+    call="double(21)",
+    call_failing="let r; try { refuse(1) } catch (error) { r = error.message }; r",
 )

@@ -49,3 +49,10 @@ class TestWasm(LanguageSuite):
             *("null_text", "parallel_tools", "tracebacks"),
         )
     )
+
+
+class TestQuickJS(LanguageSuite):
+    language = "javascript"
+    options = {"runtime": "quickjs"}  # noqa: RUF012
+    words = words.QUICKJS
+    lacks = frozenset({"await", "floats", "interruption", "parallel_tools", "soft_deadline"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex.errors import UnknownLanguageError, UsageError
+from dspex.errors import PolicyError, UnknownLanguageError, UsageError
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MIB: Final = 1 << 20
 _GUEST: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "javascript")
 _INSTALL: Final = "pip install 'dspex[javascript]'"
+_INSTALL_QUICKJS: Final = "pip install 'dspex[quickjs]'"
 _OLDEST: Final = (20, 12)  # the first whose scripts can import
 _STRIPS: Final = (22, 13)  # the first that strips types
 KEYWORDS: Final = frozenset(
@@ -82,7 +84,9 @@ def javascript(runtime: str | None = None) -> Language:
     """JavaScript on `runtime`, "node" (which is the default) or "quickjs"."""
     if runtime in (None, "node"):
         return Node()
-    raise UsageError(f"runtime is {runtime!r}; for JavaScript it can be 'node'")
+    if runtime == "quickjs":
+        return QuickJS()
+    raise UsageError(f"runtime is {runtime!r}; for JavaScript it can be 'node' or 'quickjs'")
 
 
 def typescript() -> Language:
@@ -92,11 +96,19 @@ def typescript() -> Language:
 
 def runtimes() -> list[Found]:
     """What there is of JavaScript on this machine."""
-    node = _node()
-    return [Found("node", node.shown, node.path, _INSTALL) if node else Found("node", "", "", _INSTALL)]
+    node, quickjs = _node(), _quickjs()
+    return [
+        Found("node", node.shown if node else "", node.path if node else "", _INSTALL),
+        Found("quickjs", importlib.metadata.version("quickjs-ng") if quickjs else "", quickjs, _INSTALL_QUICKJS),
+    ]
 
 
-javascript.runtimes = typescript.runtimes = runtimes  # type: ignore[attr-defined]
+def _typed() -> list[Found]:
+    return runtimes()[:1]
+
+
+javascript.runtimes = runtimes  # type: ignore[attr-defined]
+typescript.runtimes = _typed  # type: ignore[attr-defined]
 
 
 class _Installed(NamedTuple):
@@ -130,6 +142,46 @@ def _candidates() -> list[str]:
     )
     found = [*packaged, shutil.which("node") or ""]
     return [path for path in found if os.access(path, os.X_OK)]
+
+
+def _quickjs() -> str:
+    """The extension module of the package quickjs-ng; empty where it is not installed."""
+    spec = importlib.util.find_spec("_quickjs")
+    return spec.origin or "" if spec else ""
+
+
+class QuickJS(Foreign):
+    """JavaScript on QuickJS, in a context that is forked with every guest."""
+
+    name = "javascript"
+    keywords = KEYWORDS
+    carried = Foreign.carried | {"date", "datetime"}
+    runtime = Runtime()
+
+    def __init__(self) -> None:
+        self._library = _quickjs()
+        if not self._library:
+            raise UnknownLanguageError(f"the package quickjs-ng is not installed here: {_INSTALL_QUICKJS}")
+
+    def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
+        """See `Foreign.start`."""
+        if policy.forbidden_modules or policy.forbidden_calls:
+            raise PolicyError(
+                "forbidden_modules, forbidden_calls: on quickjs nothing looks for them; use runtime='node'"
+            )
+        home = os.path.dirname(self._library)
+        with open(os.path.join(_GUEST, "quickjs.js"), encoding="utf-8") as file:
+            prelude = file.read()
+        return Start(
+            guest="dspex.languages.guests.quickjs",
+            mounts=(self._library, os.path.join(home, "quickjs")),
+            sys_path=(home,),
+            profile={"prelude": prelude},
+        )
+
+    def extras(self, request: Request) -> dict[str, object]:
+        """See `Foreign.extras`."""
+        return {"session": request.session}
 
 
 class Node(Foreign):

@@ -88,6 +88,10 @@ class Speech:
             else:
                 self._answer(encoded.text, _TAGGED if encoded.tagged else 0, encoded.buffers, envelope)
 
+    def tell(self, text: str, buffers: list[bytes], envelope: dict[str, Any]) -> None:
+        """A value that the language's own engine has encoded, with its tags."""
+        self._answer(text, _TAGGED if '{"~' in text else 0, buffers, envelope)
+
     def left(self, type: str) -> None:
         """The program ended of its own will, before its end."""
         self._answer("", 0, [], {"type": type})
@@ -163,6 +167,11 @@ def _opened(body: bytes, buffers: memoryview) -> tuple[dict[str, Any], dict[str,
     hook = _untagger(buffers) if envelope["tagged"] else None
     values: dict[str, Any] = json.loads(body[end:], object_hook=hook)
     return envelope, values
+
+
+def untagged(text: str, buffers: memoryview) -> Any:
+    """A value with tags, as Python has it."""
+    return json.loads(text, object_hook=_untagger(buffers))
 
 
 def _untagger(buffers: memoryview) -> Any:

@@ -1,0 +1,251 @@
+"""The QuickJS guest: JavaScript in an interpreter small enough to be forked with every guest.
+
+Theory of operation. The zygote makes one context and evaluates `javascript/quickjs.js` in it; each guest is a copy of that, so a
+fresh isolate costs what a fresh Python guest does. A fresh program is evaluated by the prelude, which sees its completion
+value whatever that is; a session's is a script, whose names persist. Nothing in here ends a loop: the host does, at the deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from typing import Any, Final, NoReturn
+
+from . import python_values
+from .speech import Asked, Failure, Speech, ToolFailed, untagged
+
+COMMON: Final = ()
+_PLACE: Final = re.compile(r"<(?:input|eval)>:(\d+)(?::(\d+))?")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_guest: Guest
+
+
+def prepare(profile: dict[str, Any]) -> None:
+    """In the zygote: the context that every guest is a copy of."""
+    global _guest
+    _guest = Guest(profile)
+
+
+def reseed() -> None:
+    """Nothing here: a context takes its random numbers' seed when it is made, so `main` gives each guest another one."""
+
+
+def main(channel: int) -> NoReturn:
+    """In a guest: serve requests until the host closes the channel."""
+    _guest.open(channel)
+    while True:
+        _guest.serve()
+
+
+class Guest:
+    """One context, and the channel that its program's calls go through."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        import quickjs  # type: ignore[import-untyped]
+
+        self._limit: int = profile["value"]
+        self._error: Any = quickjs.JSException
+        self._context = quickjs.Context()
+        self._context.set_memory_limit(profile["memory"])
+        self._context.set_max_stack_size(4 << 20)
+        self._context.add_callable("__host", self._host)
+        self._engine = self._context.eval(profile["prelude"])
+        self._context.set("__engine", self._engine)
+        self._functions = {name: self._context.eval(f"__engine.{name}.bind(__engine)") for name in _VERBS}
+        self._context.eval("delete globalThis.__engine")
+        self._functions["run"]("1 + 1")
+        self._printed = 0
+        self._full = False
+
+    def open(self, channel: int) -> None:
+        """Serve this channel, with random numbers of this guest's own."""
+        self._speech = Speech(channel, self._limit)
+        seed = int.from_bytes(os.urandom(8), "little")
+        self._context.eval(_RANDOM.replace("SEED", str(seed)))
+
+    def serve(self) -> None:
+        """Take one request, run it, answer."""
+        asked = self._speech.receive()
+        try:
+            told = json.loads(self._run(asked))
+        except Failure as failure:
+            self._speech.fail(failure)
+        except self._error as error:
+            self._failed(str(error))
+        except MemoryError:
+            self._speech.fail(_memory())
+        else:
+            self._tell(*told)
+
+    def _run(self, asked: Asked) -> str:
+        told = asked.envelope
+        _enter(told)
+        if asked.variables:
+            encoded = python_values.encode(asked.variables, 1 << 40, (1 << 53) - 1)
+            self._functions["give"](_inlined(encoded), encoded.tagged)
+        if told["tools"]:
+            self._functions["offer"](json.dumps([tool["name"] for tool in told["tools"]]))
+        if not told["session"]:
+            return self._settled(str(self._functions["run"](told["code"])))
+        try:
+            value = self._context.eval(told["code"])
+        except TypeError:  # a value that the binding has nothing for: a BigInt, a Symbol
+            return json.dumps(
+                ["bigint", None, "a bigint or symbol, which crosses from a fresh run, or within an object"]
+            )
+        return self._settled(str(self._functions["told"](value)))
+
+    def _settled(self, told: str) -> str:
+        """Run what promises have left to do."""
+        while self._context.execute_pending_job():
+            pass
+        return told
+
+    def _tell(self, kind: str, said: str | None, words: str = "") -> None:
+        if said is None:
+            self._speech.describe(kind, words)
+            return
+        text, parts = json.loads(said)
+        if kind == "undefined":
+            self._speech.tell("", [], {})
+            return
+        buffers, text = _outlined(text, parts)
+        if len(text) + sum(map(len, buffers)) > self._limit:
+            self._speech.fail(Failure("value_limit", "RangeError", f"the value takes more than {self._limit:,} bytes"))
+        else:
+            self._speech.tell(text, buffers, {"type": kind})
+
+    def _failed(self, said: str) -> None:
+        head, _, stack = said.partition("\n")
+        kind, _, message = head.partition(": ")
+        if kind == "SystemExit" and message == "0":
+            self._speech.left("SystemExit")
+            return
+        frames = _frames(stack)
+        place = _PLACE.search(frames[0]) if frames else None
+        line, column = (int(place[1]), int(place[2] or 0) or None) if place else (None, None)
+        trace = "\n".join([head, *(_PLACE.sub(r"<program>:\1:\2", frame) for frame in frames)])
+        failure = Failure(
+            self._kind(kind, message, frames), kind, message or head, line=line, column=column, trace=trace
+        )
+        self._speech.fail(failure)
+
+    def _kind(self, kind: str, message: str, frames: list[str]) -> str:
+        if "out of memory" in message or kind == "null":
+            return "memory_limit"
+        if self._full:
+            return "disk_limit"
+        unread = kind == "SyntaxError" and all(
+            row.strip().startswith("at <input>") or "at <eval>:" in row for row in frames
+        )
+        return "syntax" if unread else "runtime"
+
+    # --- What the prelude asks for ----------------------------------------------------------------------------------------
+
+    def _host(self, verb: str, *words: Any) -> Any:
+        return getattr(self, f"_do_{verb}")(*words)
+
+    def _do_write(self, descriptor: float, text: str) -> None:
+        data = memoryview(text.encode("utf-8", "replace"))
+        self._printed += len(data) if descriptor == 1 else 0
+        while data:
+            data = data[os.write(int(descriptor), data) :]
+
+    def _do_display(self, bundle: str) -> None:
+        self._speech.display({str(mime): str(content) for mime, content in json.loads(bundle).items()}, self._printed)
+
+    def _do_read(self, path: str) -> str:
+        try:
+            with open(path, encoding="utf-8") as file:
+                return "=" + file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            return "!" + json.dumps([True, "Error", str(error)])
+
+    def _do_save(self, path: str, content: str) -> str:
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(content)
+        except OSError as error:
+            self._full = error.errno in _FULL
+            return json.dumps([True, "Error", str(error)])
+        return ""
+
+    def _do_exists(self, path: str) -> int:
+        return int(os.path.exists(path))
+
+    def _do_call(self, name: str, said: str) -> str:
+        text, parts = json.loads(said)
+        try:
+            args, kwargs = _values(text, parts)
+            value = self._speech.call(name, args, kwargs)
+        except ToolFailed as failed:
+            return json.dumps({"failed": True, "type": failed.kind, "message": str(failed)})
+        encoded = python_values.encode({"result": value}, 1 << 40, (1 << 53) - 1)
+        return json.dumps({"failed": False, "value": _inlined(encoded)})
+
+
+_VERBS: Final = ("run", "told", "give", "offer")
+# xorshift128+, as engines have it, from a seed of this guest's own: the one of the zygote's context is everybody's.
+_RANDOM: Final = """{ let a = SEEDn | 1n, b = (SEEDn * 0x9E3779B97F4A7C15n) & 0xFFFFFFFFFFFFFFFFn
+Math.random = function random () {
+  let s = a; const t = b; a = t; s ^= (s << 23n) & 0xFFFFFFFFFFFFFFFFn; s ^= s >> 17n; s ^= t ^ (t >> 26n); b = s
+  return Number(((a + b) & 0xFFFFFFFFFFFFFFFFn) >> 11n) / 2 ** 53
+} }"""
+
+
+def _frames(stack: str) -> list[str]:
+    """The program's own frames: without those of the prelude beneath it, and of a text that a native function could not read."""
+    rows = stack.splitlines()
+    beneath = [
+        place for place, row in enumerate(rows) if "eval (native)" in row and "at run (" in "".join(rows[place + 1 :])
+    ]
+    rows = rows[: beneath[-1]] if beneath else rows
+    if len(rows) > 1 and rows[0].strip().startswith("at <input>:") and "(native)" in rows[1]:
+        rows = rows[1:]
+    return [row for row in rows if _PLACE.search(row)]
+
+
+def _memory() -> Failure:
+    return Failure("memory_limit", "MemoryError", "the program needed more memory than its limit")
+
+
+def _enter(told: dict[str, Any]) -> None:
+    os.environ.update(told["environment"])
+    if told["directory"] is not None:
+        os.makedirs(told["directory"], exist_ok=True)
+        os.chdir(told["directory"])
+
+
+def _inlined(encoded: python_values.Encoded) -> str:
+    """The text with its bytes in it, a character each."""
+    if not encoded.buffers:
+        return encoded.text
+    joined = b"".join(bytes(buffer) for buffer in encoded.buffers)
+
+    def inline(match: re.Match[str]) -> str:
+        start, length = int(match[1]), int(match[2])
+        return '{"~bytes":' + json.dumps(joined[start : start + length].decode("latin-1")) + "}"
+
+    return re.sub(r'\{"~bytes":\[(\d+),(\d+)\]\}', inline, encoded.text)
+
+
+def _outlined(text: str, parts: list[str]) -> tuple[list[bytes], str]:
+    """The bytes that a text names by number, and the text that names them by place."""
+    buffers = [part.encode("latin-1") for part in parts]
+    ends = [0]
+    for buffer in buffers:
+        ends.append(ends[-1] + len(buffer))
+
+    def outline(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f'{{"~bytes":[{ends[number]},{len(buffers[number])}]}}'
+
+    return buffers, re.sub(r'\{"~bytes":(\d+)\}', outline, text) if buffers else text
+
+
+def _values(text: str, parts: list[str]) -> Any:
+    buffers, said = _outlined(text, parts)
+    return untagged(said, memoryview(b"".join(buffers)))
