@@ -147,6 +147,7 @@ def test_constructor_is_as_documented():
         "isolation": None,
         "max_concurrency": None,
         "queue": 10_000,
+        "options": inspect.Parameter.empty,  # of the language
     }
     assert [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD] == ["language"]
 

@@ -32,6 +32,10 @@ class Factory:
     @property
     def execution_instructions(self) -> str:
         """What models are told about the place where their code runs."""
+        if (language := self._keywords.get("language", "python")) != "python":
+            from dspex.integrations.dspy._languages import words
+
+            return words(language).instructions
         hosts = self._keywords.get("enable_network_access") or ()
         return instructions(hosts, undo_failed=self._keywords.get("undo_failed", False))
 

@@ -42,7 +42,8 @@ class Interpreter:
     The keywords are DSPy's. `deno_command` is ignored. Files of `enable_read_paths` and `enable_write_paths` lie under
     their own names in /sandbox, where the program begins; the latter are written back after each call, unless `sync_files`
     is False. `strict_dspy` gives DSPy's exact values and texts with what they lose. `executor` is whose sessions are used; by
-    default all interpreters of a process share one, with `enable_network_access` one for each set of hosts. With
+    default all interpreters of a process share one, with `enable_network_access` one for each set of hosts. `language`
+    "javascript", "typescript" or "elixir" has models write that; `execution_instructions` tell them so. With
     `undo_failed` a program that fails leaves no trace: names and files are again what they were before it.
 
     May be used from any thread: calls run one after the other. `tools` and `output_fields` may be changed at any time; that
@@ -50,6 +51,14 @@ class Interpreter:
     """
 
     execution_instructions = instructions()
+
+    def __new__(cls, *args: Any, language: str = "python", **keywords: Any) -> Interpreter:
+        """An interpreter for `language`; those for other languages than Python are of a class of their own."""
+        if cls is Interpreter and language != "python":
+            from dspex.integrations.dspy._languages import Polyglot
+
+            return super().__new__(Polyglot)
+        return super().__new__(cls)
 
     def __init__(  # noqa: PLR0917  (the order is DSPy's)
         self,
@@ -64,6 +73,7 @@ class Interpreter:
         callbacks: Sequence[Any] | None = None,
         *,
         executor: CodeExecutor | None = None,
+        language: str = "python",
         strict_dspy: bool = False,
         undo_failed: bool = False,
     ) -> None:
@@ -77,6 +87,7 @@ class Interpreter:
                 "enable_network_access: the policy of the executor that is given says which hosts"
             )
         self._executor = executor
+        self.language = language
         self.strict_dspy = strict_dspy
         self.undo_failed = undo_failed
         self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
@@ -389,9 +400,9 @@ class Interpreter:
     def _received(self, name: str, arguments: _tools.Arguments) -> None:
         assert self._prepared is not None  # a program runs
         fields, wanted = arguments["fields"], _guest.field_names(self._prepared[1])  # a tool may have set others since
-        if not isinstance(fields, dict) or [*fields] != wanted:
+        if not isinstance(fields, dict) or {*fields} != {*wanted}:
             raise TypeError(f"SUBMIT takes {', '.join(wanted)}")  # the program went past SUBMIT
-        self._submitted = fields
+        self._submitted = {name: fields[name] for name in wanted}  # not every language keeps the order
 
     # --- The end --------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The executors that all interpreters of this process share: one, and one for each set of hosts they may reach."""
+"""The executors that all interpreters of this process share: one for each language and set of hosts they may reach."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 LIMITS: Final = ResourceLimits(wall="10m", cpu="2m", memory="1GiB")
 _PLACES: Final = 64  # a program that waits for a language model keeps its place
 
-_executors: dict[tuple[str, ...], CodeExecutor] = {}
+_executors: dict[tuple[str, tuple[str, ...]], CodeExecutor] = {}
 _lock = threading.Lock()
 
 
-def executor(hosts: Iterable[str] = ()) -> CodeExecutor:
-    """The executor whose guests may reach `hosts`; it lives as long as the process."""
-    key = tuple(sorted({str(host) for host in hosts}))
+def executor(hosts: Iterable[str] = (), language: str = "python") -> CodeExecutor:
+    """The executor for a language whose guests may reach `hosts`; it lives as long as the process."""
+    reached = tuple(sorted({str(host) for host in hosts}))
+    key = (language, reached)
     with _lock:
         if key not in _executors:
-            policy = SecurityPolicy(network=key) if key else None
-            _executors[key] = CodeExecutor(policy=policy, limits=LIMITS, max_concurrency=_PLACES)
+            policy = SecurityPolicy(network=reached) if reached else None
+            _executors[key] = CodeExecutor(language, policy=policy, limits=LIMITS, max_concurrency=_PLACES)
         return _executors[key]

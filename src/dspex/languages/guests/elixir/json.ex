@@ -70,7 +70,7 @@ defmodule Dspex.Json do
 
   # The pairs with text as keys; nil where a key is something else, or stands for two.
   defp named([], pairs) do
-    if length(Enum.uniq_by(pairs, &elem(&1, 0))) == length(pairs), do: pairs, else: throw({:not_carried, "two keys of a map would arrive as one"})
+    if length(Enum.uniq_by(pairs, &elem(&1, 0))) == length(pairs), do: Enum.reverse(pairs), else: throw({:not_carried, "two keys of a map would arrive as one"})
   end
 
   defp named([{<<"~", _::binary>>, _} | _], _), do: nil
