@@ -86,6 +86,7 @@ def test_program_of_thought_in_javascript():
             {"reasoning": "r", "answer": "42"},
         ]
     )
-    with dspy.context(lm=lm), Interpreter(language="javascript") as interpreter:
-        program = dspy.ProgramOfThought("question -> answer", interpreter=interpreter)
+    with dspy.context(lm=lm):
+        factory = Interpreter.factory(language="javascript")
+        program = dspy.ProgramOfThought("question -> answer", interpreter_factory=factory)
         assert program(question="20 + 22?").answer == "42"

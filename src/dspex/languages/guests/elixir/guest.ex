@@ -19,7 +19,7 @@ defmodule Dspex.Guest do
   @ready 20
   @displays 1000
 
-  defstruct [:port, :settings, :leader, :binding, :env, held: <<>>, cells: 0, tools: [], calls: %{}, number: 0, shown: 0]
+  defstruct [:port, :settings, :leader, :binding, :env, held: <<>>, cells: 0, tools: [], offered: nil, calls: %{}, number: 0, shown: 0]
 
   def main do
     settings = System.get_env("DSPEX_GUEST") |> Json.decode()
@@ -202,7 +202,11 @@ defmodule Dspex.Guest do
   # --- Tools and displays ------------------------------------------------------------------------------------------------
 
   defp offer(%{tools: tools} = guest, tools), do: guest
-  defp offer(guest, tools), do: %{guest | tools: tools, env: Dspex.Tools.imported(tools, guest.env)}
+
+  defp offer(guest, tools) do
+    {module, env} = Dspex.Tools.imported(tools, guest.offered, guest.env)
+    %{guest | tools: tools, offered: module, env: env}
+  end
 
   defp call(guest, {pid, tag}, name, arguments) do
     {text, buffers, tagged} = Json.encode([arguments, %{}])
@@ -301,8 +305,9 @@ end
 defmodule Dspex.Tools do
   @moduledoc false
 
-  # The environment with a function for each tool: of its own number of arguments and fewer, or of up to eight.
-  def imported(tools, env) do
+  # A module with a function for each tool, of its own number of arguments and fewer, or of up to eight; and the environment in
+  # which it stands imported in the place of the one before.
+  def imported(tools, before, env) do
     module = Module.concat(Dspex, "Offered#{System.unique_integer([:positive])}")
 
     functions =
@@ -317,7 +322,12 @@ defmodule Dspex.Tools do
       end
 
     Module.create(module, {:__block__, [], functions}, Macro.Env.location(__ENV__))
-    {_, _, env} = Code.eval_quoted_with_env(quote(do: import(unquote(module))), [], env)
+    env = if before, do: evaluated(quote(do: import(unquote(before), only: [])), env), else: env
+    {module, evaluated(quote(do: import(unquote(module))), env)}
+  end
+
+  defp evaluated(quoted, env) do
+    {_, _, env} = Code.eval_quoted_with_env(quoted, [], env)
     env
   end
 end
