@@ -6,6 +6,8 @@ from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreter
 
 from dspex.integrations.dspy import Interpreter
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
 FIELDS = [{"name": "answer"}, {"name": "why"}]
 SUM = {
     "javascript": "xs.reduce((a, b) => a + b)",

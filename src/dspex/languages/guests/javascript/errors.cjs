@@ -63,7 +63,7 @@ function typeName (error) {
 
 function kindOf (error) {
   if (unreadable.has(error)) return 'syntax'
-  if (error instanceof RangeError && /allocation failed/i.test(error.message)) return 'memory_limit'
+  if (error instanceof RangeError && /allocat/i.test(error.message)) return 'memory_limit'
   if (DISK.has(error.code)) return 'disk_limit'
   if (error.code === 'ERR_WORKER_INIT_FAILED' || (error.code === 'EAGAIN' && error.syscall !== 'read')) return 'process_limit'
   return 'runtime'

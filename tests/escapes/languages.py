@@ -1,0 +1,104 @@
+"""Attacks in the words of the other languages, as data: what the attacker runs, and without which layers it gets through.
+
+A program that gets through ends with the value "ESCAPED". {secret} is a file of the host that anybody may read, {target} one that
+anybody may write, {port} a server on the host's loopback.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Foreign(NamedTuple):
+    """One attack; named after what the attacker cannot do."""
+
+    language: str
+    cannot: str
+    code: str
+    kinds: tuple[str, ...] = ()  # it must end with one of these, if any are given
+    opened_by: str = ""  # the layers without which it succeeds, at level namespaces
+    files: dict[str, bytes] = {}  # noqa: RUF012  (read only)
+    limits: dict[str, object] = {}  # noqa: RUF012
+    timeout: float = 10.0
+
+
+def _js(action: str) -> str:
+    return "let r; try { %s; r = 'ESCAPED' } catch (error) { r = String(error) }; r" % action  # noqa: UP031  (braces)
+
+
+def _ex(condition: str) -> str:
+    return f'try do\n  if {condition}, do: "ESCAPED", else: "no"\nrescue\n  error -> inspect(error)\ncatch\n  _, error -> inspect(error)\nend'
+
+
+_FS = "const fs = require('fs')"
+_WAIT = "const r = await new Promise((done) => {{ {0}; setTimeout(() => done('silence'), 3000) }}); r"
+_BOMB = '(module (memory 1) (func (export "main") (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable))'
+_TABLES = '(module (table 1 funcref) (func (export "main") (loop (br_if 0 (i32.ne (table.grow (ref.null func) (i32.const 1000000)) (i32.const -1)))) unreachable))'
+_STACK = '(module (func $f (call $f)) (func (export "main") (call $f)))'
+# Opens a path beneath the first preopened directory (descriptor 3), and returns WASI's error number.
+_OPEN = """(module
+  (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 16) "PATH")
+  (func (export "main") (result i32) (call $open (i32.const 3) (i32.const LOOK) (i32.const 16) (i32.const LENGTH) (i32.const 0)
+    (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8))))"""
+
+
+def _opening(path: str, look: int = 0) -> str:
+    return _OPEN.replace("PATH", path).replace("LENGTH", str(len(path))).replace("LOOK", str(look))
+
+
+ATTACKS = (
+    # --- JavaScript -----------------------------------------------------------------------------------------------------
+    Foreign("javascript", "read a file of the host", _js("require('fs').readFileSync('{secret}')"), opened_by="root landlock"),
+    Foreign("javascript", "write a file of the host", _js("require('fs').writeFileSync('{target}', 'x')")),
+    Foreign("javascript", "list the host's root", _js("if (require('fs').readdirSync('/').includes('home')) throw 1; throw 2")),
+    Foreign("javascript", "read the host's environment", _js("if (!require('fs').readFileSync('/proc/1/environ', 'latin1').includes('PYTEST')) throw 1")),
+    Foreign("javascript", "start a program", _js("require('child_process').execFileSync('/proc/self/exe', ['-e', '1'])"), opened_by="seccomp"),
+    Foreign("javascript", "fork", _js("if (require('child_process').fork('/dev/null').pid === undefined) throw 1")),
+    Foreign("javascript", "start a program by its own binding", _js("if (process.binding('spawn_sync').spawn({ file: '/proc/self/exe', args: ['node', '-v'], stdio: [] }).error) throw 1")),
+    Foreign("javascript", "start a program by internals", _js("const { internalBinding } = require('internal/test/binding'); if (internalBinding('spawn_sync').spawn({ file: '/proc/self/exe', args: ['node', '-v'], stdio: [] }).error) throw 1")),
+    Foreign("javascript", "become another program", _js("process.execve('/proc/self/exe', ['node', '-p', '1'], {{}}); throw 1"), kinds=("killed", "runtime", "")),
+    Foreign("javascript", "load native code", _js("process.dlopen({{ exports: {{}} }}, process.cwd() + '/a.node')"), files={"a.node": b"\x7fELF"}),
+    Foreign("javascript", "run a file that it made", _js("const fs = require('fs'); fs.copyFileSync('/proc/self/exe', 'x'); fs.chmodSync('x', 0o755); require('child_process').execFileSync('./x', ['-v'])")),
+    Foreign("javascript", "reach a server on loopback", _WAIT.format("require('net').connect({port}, '127.0.0.1').on('connect', () => done('ESCAPED')).on('error', (e) => done(String(e)))")),
+    Foreign("javascript", "listen", _WAIT.format("require('net').createServer().on('error', (e) => done(String(e))).listen(0, () => done('ESCAPED'))"), opened_by="seccomp landlock"),
+    Foreign("javascript", "send a datagram", _WAIT.format("const s = require('dgram').createSocket('udp4'); s.on('error', (e) => done(String(e))); s.send('x', {port}, '127.0.0.1', (e) => done(e ? String(e) : 'ESCAPED'))")),
+    Foreign("javascript", "fetch", _js("await fetch('http://127.0.0.1:{port}/')")),
+    Foreign("javascript", "resolve a name", _js("await require('dns').promises.resolve4('example.com')")),
+    Foreign("javascript", "kill its neighbours", _js("process.kill(-1, 9)")),
+    Foreign("javascript", "change its user", _js("process.setuid(0)")),
+    Foreign("javascript", "flood with workers", "for (let i = 0; i < 500; i++) new (require('worker_threads').Worker)('setInterval(() => {{}}, 1000)', {{ eval: true }}); 'ESCAPED'", kinds=("memory_limit", "process_limit", "runtime"), timeout=20),
+    Foreign("javascript", "take memory in buffers", "const a = []; for (;;) a.push(Buffer.alloc(1 << 24, 1))", kinds=("memory_limit",)),
+    Foreign("javascript", "take memory in WebAssembly", "const a = []; for (;;) a.push(new Uint8Array(new WebAssembly.Memory({{ initial: 1000 }}).buffer).fill(1))", kinds=("memory_limit",)),
+    Foreign("javascript", "forge the engine's answer", "require('fs').writeSync(3, Buffer.from('nonsense of sixteen and more bytes')); 1", kinds=("killed",)),
+    Foreign("javascript", "hide in what outlives it", "process.on('exit', () => {{ for (;;) {{}} }}); 1", timeout=2),
+    # --- Elixir ---------------------------------------------------------------------------------------------------------
+    Foreign("elixir", "read a file of the host", _ex('match?({{:ok, _}}, File.read("{secret}"))')),
+    Foreign("elixir", "write a file of the host", _ex('File.write("{target}", "x") == :ok')),
+    Foreign("elixir", "read the host's environment", _ex('match?({{:ok, "PYTEST" <> _}}, File.read("/proc/1/environ"))')),
+    Foreign("elixir", "run a command of a shell", _ex(":os.cmd('echo x') == 'x\\\\n'"), kinds=("policy", "")),
+    Foreign("elixir", "open a port to a program", _ex('is_port(Port.open({{:spawn_executable, "/proc/self/exe"}}, []))'), kinds=("policy", ""), opened_by="seccomp"),
+    Foreign("elixir", "load a library into itself", _ex(":erlang.load_nif('/run/sandbox/work/x', 0) == :ok")),
+    Foreign("elixir", "load a driver", _ex(":erl_ddll.load('/run/sandbox/work', 'x') == :ok")),
+    Foreign("elixir", "connect to a server on loopback", _ex("match?({{:ok, _}}, :gen_tcp.connect({{127, 0, 0, 1}}, {port}, []))")),
+    Foreign("elixir", "listen", _ex("match?({{:ok, _}}, :gen_tcp.listen(0, []))"), opened_by="seccomp landlock"),
+    Foreign("elixir", "send a datagram", _ex("match?({{:ok, _}}, :gen_udp.open(0))")),
+    Foreign("elixir", "become a node", _ex("match?({{:ok, _}}, :net_kernel.start([:a, :shortnames]))")),
+    Foreign("elixir", "end the machine unnoticed", "System.halt(0)", kinds=("killed",)),
+    Foreign("elixir", "flood with atoms", 'for i <- Stream.iterate(0, &(&1 + 1)), do: String.to_atom("a#{i}")'.replace("{i}", "{{i}}"), kinds=("killed", "memory_limit", "timeout"), timeout=5),
+    Foreign("elixir", "flood with processes", "Enum.each(Stream.cycle([1]), fn _ -> spawn(fn -> Process.sleep(:infinity) end) end)", kinds=("runtime", "memory_limit", "process_limit", "timeout", "killed"), timeout=5),
+    Foreign("elixir", "take memory in binaries", "Enum.reduce(Stream.cycle([1]), [], fn _, all -> [:crypto.strong_rand_bytes(10_000_000) | all] end)", kinds=("memory_limit",), timeout=20),
+    Foreign("elixir", "end the engine's own server", "Process.exit(Process.whereis(Dspex.Server), :kill)\nProcess.sleep(:infinity)", kinds=("timeout", "killed"), timeout=2),
+    Foreign("elixir", "forge the engine's answer", "for port <- Port.list(), do: (try do Port.command(port, \"nonsense of sixteen and more\") rescue _ -> 1 end)\n1", kinds=("killed", "")),
+    Foreign("elixir", "replace the engine's code", 'defmodule Dspex.Json do\n  def encode(_), do: {{"\\"ESCAPE\\"", [], false}}\nend\n1', kinds=("killed", "timeout", ""), timeout=2),
+    # --- WebAssembly ----------------------------------------------------------------------------------------------------
+    Foreign("wasm", "take memory", _BOMB, kinds=("memory_limit",)),
+    Foreign("wasm", "take memory in tables", _TABLES, kinds=("memory_limit", "runtime")),
+    Foreign("wasm", "use up the stack", _STACK, kinds=("runtime",)),
+    Foreign("wasm", "run for ever", '(module (func (export "main") (loop (br 0))))', kinds=("timeout",), timeout=1),
+    Foreign("wasm", "announce more memory than there is", '(module (memory 65536) (func (export "main") (i32.store (i32.const 0xfff0) (i32.const 1))))', kinds=("", "memory_limit", "runtime")),
+    Foreign("wasm", "read beyond its memory", '(module (memory 1) (func (export "main") (result i32) (i32.load (i32.const 70000))))', kinds=("runtime",)),
+    Foreign("wasm", "leave its directory upwards", _opening("../../../etc/passwd")),
+    Foreign("wasm", "open an absolute path", _opening("/etc/passwd")),
+    Foreign("wasm", "import what nobody offers", '(module (import "env" "system" (func (param i32))) (func (export "main")))', kinds=("syntax",)),
+)  # fmt: skip
