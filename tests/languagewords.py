@@ -147,3 +147,24 @@ QUICKJS = dataclasses.replace(
     call="double(21)",
     call_failing="let r; try { refuse(1) } catch (error) { r = error.message }; r",
 )
+
+RUST = Words(
+    add="x + y",
+    out_and_err='println!("to out");\neprintln!("to err");',
+    raises='fn f() -> i32 {\n    // here\n    panic!("wrong")\n}\nf()',
+    raised="panic",
+    unreadable="let x = 1;\nlet y: String = x;\ny",
+    endless="let mut n = 0u64;\nloop { n = std::hint::black_box(n + 1); }",
+    greedy="let mut all = vec![];\nloop { all.push(vec![1u8; 1 << 20]); }",
+    flood='loop { println!("{}", "x".repeat(1000)); }',
+    text_of='"x".repeat(n as usize)',
+    write='std::fs::write("out.txt", "written")?;',
+    read='std::fs::read_to_string("data.txt")?',
+    fill_disk='std::fs::write("big", vec![0u8; 32 << 20])?;',
+    leave_file='std::fs::write("left.txt", "")?;',
+    found='std::path::Path::new("left.txt").exists()',
+    exit_zero="std::process::exit(0)",
+    call="double!(21)",
+    call_failing='try_call("refuse", &[json(&1)]).err().map(|error| error.to_string())',
+    show='display("text/html", "<b>shown</b>");',
+)

@@ -14,6 +14,7 @@ from passage import open_to_all
 ANSWERS = {
     "javascript": "40 + 2",
     "elixir": "40 + 2",
+    "rust": "40 + 2",
     "wasm": '(module (func (export "main") (result i32) (i32.const 42)))',
 }
 

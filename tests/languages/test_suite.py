@@ -56,3 +56,9 @@ class TestQuickJS(LanguageSuite):
     options = {"runtime": "quickjs"}  # noqa: RUF012
     words = words.QUICKJS
     lacks = frozenset({"await", "floats", "interruption", "parallel_tools", "soft_deadline"})
+
+
+class TestRust(LanguageSuite):
+    language = "rust"
+    words = words.RUST
+    lacks = frozenset({"await", "big_integers", "parallel_tools", "sessions"})

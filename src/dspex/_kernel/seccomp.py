@@ -66,15 +66,16 @@ _FULL: Final = 0xFFFFFFFF
 class Rules(NamedTuple):
     """What a guest may do beyond computing on what it has.
 
-    `subprocesses` allows fork and exec, `executes` exec alone; `sockets` allows to connect over TCP; `only_own_pid` binds
-    signals to the process itself, for guests that have no PID namespace of their own; `metadata` allows to
-    change modes, owners and times of files, for guests whose mounts show only files that may be changed; `branching`
-    lets through what a branch needs at its birth, for processes that stand under the `gates` besides.
+    `subprocesses` allows fork and exec, `executes` exec alone, `narrows` a filter over this one; `sockets` allows to connect
+    over TCP; `only_own_pid` binds signals to the process itself, for guests that have no PID namespace of their own;
+    `metadata` allows to change modes, owners and times of files, for guests whose mounts show only files that may be
+    changed; `branching` lets through what a branch needs at its birth, for processes that stand under the `gates` besides.
     """
 
     threads: bool = True
     subprocesses: bool = False
     executes: bool = False
+    narrows: bool = False
     sockets: bool = False
     only_own_pid: bool = False
     metadata: bool = True
@@ -301,6 +302,7 @@ def _processes(rules: Rules) -> dict[str, _Verdict]:
     clone = {"clone": Check((_is(0, *wanted, mask=mask),))} if wanted else {}
     programs: tuple[str, ...] = ("fork", "vfork") if rules.subprocesses else ()
     programs += ("execve", "execveat") if rules.subprocesses or rules.executes else ()
+    programs += ("seccomp",) if rules.narrows else ()
     return {**clone, **dict.fromkeys(programs, ALLOW)}
 
 

@@ -23,6 +23,7 @@ ANSWER: Final = 16
 BORROW: Final = 17
 CALL: Final = 18
 DISPLAY: Final = 19
+KEEP: Final = 21  # of a guest that compiles: what it has compiled, for the host to keep
 READY: Final = 20  # of a guest whose runtime takes time to start: it has
 
 TAGGED: Final = 1  # of an ANSWER or a CALL: the value holds tags
@@ -31,8 +32,8 @@ IN_MEMORY_FILE: Final = 1  # of an EXECUTE or a RETURN: the buffers come as one 
 
 MAX_BODY: Final = 0xFFFFFFFF
 
-_FROM_GUESTS: Final = (ANSWER, BORROW, CALL, DISPLAY, READY)
-_FOLLOWED: Final = (CALL, DISPLAY, READY)  # kinds behind which more frames may come without being asked for
+_FROM_GUESTS: Final = (ANSWER, BORROW, CALL, DISPLAY, READY, KEEP)
+_FOLLOWED: Final = (CALL, DISPLAY, READY, KEEP)  # kinds behind which more frames may come without being asked for
 
 
 class MalformedFrame(ValueError):  # noqa: N818 (a fact about bytes, caught at once by the layer above)

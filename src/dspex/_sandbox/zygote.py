@@ -303,6 +303,7 @@ class Zygote:
         rules = seccomp.Rules(
             subprocesses=charter["subprocesses"] or runtime["children"],
             executes=runtime["executes"],
+            narrows=runtime["narrows"],
             only_own_pid=self._level == "landlock",
             metadata=self._level == "namespaces",
             branching=branches > 0,

@@ -91,7 +91,7 @@ class Exchange:
         """Take bytes of the guest; what to send back at once, if anything."""
         try:
             frame = self._decoder.feed(data)
-            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY, wire.READY):
+            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY, wire.READY, wire.KEEP):
                 self._take(frame)
                 frame = self._decoder.feed(b"")
             if frame is None:
@@ -115,6 +115,9 @@ class Exchange:
             return
         if frame.kind == wire.DISPLAY:
             self._see(frame)
+            return
+        if frame.kind == wire.KEEP:
+            self._language.keep(str(frame.body, "utf-8"), frame.buffers)
             return
         if self.calls is None:
             raise ValueError("a tool was called in a run that has none")

@@ -23,6 +23,7 @@ BUILT_IN: Final = {
     "python": ("dspex.languages._python", "Python"),
     "javascript": ("dspex.languages._javascript", "javascript"),
     "elixir": ("dspex.languages._elixir", "Elixir"),
+    "rust": ("dspex.languages._rust", "Rust"),
     "wasm": ("dspex.languages._wasm", "Wasm"),
     "typescript": ("dspex.languages._javascript", "typescript"),
 }
@@ -33,6 +34,7 @@ SUFFIXES: Final = {
     ".cjs": "javascript",
     ".ex": "elixir",
     ".exs": "elixir",
+    ".rs": "rust",
     ".wat": "wasm",
     ".wasm": "wasm",
     ".ts": "typescript",

@@ -19,6 +19,7 @@ class Runtime(NamedTuple):
     files: bool = False  # its guests take large buffers as memory files
     announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
     executes: bool = False  # a guest becomes another program (execve) once it is confined
+    narrows: bool = False  # a guest puts a second filter over the first, which can only refuse more
     children: bool = False  # the runtime starts processes of its own
     # Not 0: it reserves address space, so RLIMIT_DATA bounds it. Bytes of private memory that it may take for itself; of one that
     # announces itself the host sees what it took, and holds the program to `limits.memory` beyond that.
@@ -105,6 +106,10 @@ class Language(Protocol):
 
     def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
         """The value in an ANSWER. Raises `MalformedValue` for anything that is not one."""
+        ...
+
+    def keep(self, token: str, data: bytes) -> None:
+        """What a guest compiled, for guests to come; `token` is what this language told it. Raises `ValueError`."""
         ...
 
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:

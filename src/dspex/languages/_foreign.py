@@ -53,25 +53,29 @@ _ENVIRONMENT: Final = {
 
 
 class Start:
-    """How guests of a language come to life, for `Foreign.plan`; `mounts` are of the host, at the same place inside."""
+    """How guests of a language come to life, for `Foreign.plan`; `mounts` are of the host, paths at the same place inside."""
 
     def __init__(
         self,
         *,
         guest: str = "dspex.languages.guests.runtime",
-        mounts: Sequence[str] = (),
+        mounts: Sequence[str | Mount] = (),
         environment: Mapping[str, str] | None = None,
         sys_path: Sequence[str] = (),
         preload: Sequence[str] = (),
         profile: Mapping[str, object] | None = None,
     ) -> None:
-        self.guest, self.mounts, self.environment = guest, tuple(mounts), dict(environment or {})
+        self.guest, self.mounts, self.environment = guest, tuple(map(_mount, mounts)), dict(environment or {})
         self.sys_path, self.preload, self.profile = tuple(sys_path), tuple(preload), dict(profile or {})
 
     @classmethod
     def of_program(cls, argv: Sequence[str], mounts: Sequence[str], environment: Mapping[str, str]) -> Start:
         """A runtime of its own: `argv` is what a confined process becomes, its channel being descriptor 3."""
         return cls(mounts=mounts, environment=environment, profile={"argv": list(argv)})
+
+
+def _mount(given: str | Mount) -> Mount:
+    return Mount(given, given) if isinstance(given, str) else given
 
 
 class Foreign:
@@ -93,7 +97,7 @@ class Foreign:
         self._check(policy, imports, level)
         start = self.start(policy, limits, level)
         stdlib, binds = interpreter_mounts(policy.subprocesses)
-        binds += [Mount(path, path) for path in start.mounts if not _within(path, [m.target for m in binds])]
+        binds += [mount for mount in start.mounts if not _within(mount.target, [m.target for m in binds])]
         binds += mounts_of(policy, level)
         tree = Tree(tuple(binds), _links(policy.subprocesses))
         readable = [mount.source if level == "landlock" else mount.target for mount in binds]
@@ -164,6 +168,10 @@ class Foreign:
     def extras(self, request: Request) -> dict[str, object]:
         """What else this language's guests are told of a request."""
         return {}
+
+    def keep(self, token: str, data: bytes) -> None:
+        """See `Language.keep`: nothing is compiled for others."""
+        raise ValueError("a guest sent what nobody keeps")
 
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
         """See `Language.encode_return`."""

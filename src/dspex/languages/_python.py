@@ -115,6 +115,10 @@ class Python:
         )
         return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), laid
 
+    def keep(self, token: str, data: bytes) -> None:
+        """See `Language.keep`: nothing is compiled for others."""
+        raise ValueError("a guest sent what nobody keeps")
+
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
         """See `Language.encode_return`. Laid out as a request is."""
         if type(content) in _SCALARS:  # what tools most often return needs no pickle

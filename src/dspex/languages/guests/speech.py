@@ -16,7 +16,7 @@ from . import python_values
 HEADER: Final = struct.Struct("<2sBBIQ")
 _LENGTH: Final = struct.Struct("<I")
 _CALL_HEAD: Final = struct.Struct("<IH")
-_EXECUTE, _RETURN, _ANSWER, _CALL, _DISPLAY, _READY = 1, 3, 16, 18, 19, 20
+_EXECUTE, _RETURN, _ANSWER, _CALL, _DISPLAY, _READY, _KEEP = 1, 3, 16, 18, 19, 20, 21
 _TAGGED: Final = 1
 _FLOATS: Final = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
@@ -72,6 +72,20 @@ class Speech:
             os._exit(71)
         envelope, values = _opened(body, buffers)
         return Asked(envelope, values)
+
+    def receive_raw(self) -> tuple[dict[str, Any], bytes, bytes]:
+        """The next request, its values as they came: text and buffers."""
+        kind, body, buffers = self._frame()
+        if kind != _EXECUTE:
+            os._exit(71)
+        (length,) = _LENGTH.unpack_from(body)
+        end = _LENGTH.size + length
+        return json.loads(body[_LENGTH.size : end]), body[end:], bytes(buffers)
+
+    def keep(self, token: str, path: str) -> None:
+        """Give the host a file to keep under the name that it has told a token for."""
+        with open(path, "rb") as file:
+            self._send(_KEEP, 0, token.encode(), [file.read()])
 
     def answer(self, value: object, type: str | None = None) -> None:
         """The program's value; one that cannot cross is told by its type and repr."""
