@@ -10,13 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from dspex.errors import UnknownLanguageError, UsageError
-from dspex.languages._base import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
 
-    from dspex.languages._base import Language
+    from dspex.languages._base import Found as Found
+    from dspex.languages._base import Language as Language
+    from dspex.languages._base import Runtime as Runtime
+    from dspex.languages._foreign import Foreign as Foreign
+    from dspex.languages._foreign import Start as Start
 
 GROUP: Final = "dspex.languages"
 BUILT_IN: Final = {
@@ -40,6 +43,22 @@ SUFFIXES: Final = {
     ".ts": "typescript",
     ".mts": "typescript",
 }
+
+
+_PARTS: Final = {
+    "Foreign": "dspex.languages._foreign",
+    "Found": "dspex.languages._base",
+    "Language": "dspex.languages._base",
+    "Runtime": "dspex.languages._base",
+    "Start": "dspex.languages._foreign",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What a language is made of, loaded when it is asked for."""
+    if name in _PARTS:
+        return getattr(importlib.import_module(_PARTS[name]), name)
+    raise AttributeError(f"module 'dspex.languages' has no attribute {name!r}")
 
 
 def get(language: str | Language, **options: object) -> Language:
@@ -79,6 +98,8 @@ def names() -> tuple[str, ...]:
 
 def survey() -> list[tuple[str, Found]]:
     """Every runtime of every language, installed or not, beside the language's name."""
+    from dspex.languages._base import Found
+
     found: list[tuple[str, Found]] = []
     for name in names():
         runtimes = getattr(find(name), "runtimes", None)

@@ -215,7 +215,7 @@ class Foreign:
         return encoded
 
     def _holds(self, value: object, kinds: set[str]) -> bool:
-        return not kinds.isdisjoint(_TAGS.findall(python_values.encode(value, _MOST).text))
+        return not kinds.isdisjoint(_TAGS.findall(python_values.encode(value, _MOST, self.largest).text))
 
     def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
         """See `Language.decode`."""
