@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import branching, dspy_interpreter, modules, peers, versions
+from benchmarks import branching, dspy_interpreter, languages, modules, peers, versions
 from benchmarks.table import Row, median, milliseconds
 from dspex import CodeExecutor, ResourceLimits, SecurityPolicy
 
@@ -317,4 +317,5 @@ FIGURES = {
     "examples": modules.examples,
     "versions": versions.versions,
     "interpreters": dspy_interpreter.interpreters,
+    "languages": languages.languages,
 }

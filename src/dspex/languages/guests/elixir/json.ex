@@ -59,7 +59,7 @@ defmodule Dspex.Json do
   defp map(map, _) when map_size(map) == 0, do: "{}"
 
   defp map(map, depth) do
-    case named(:maps.to_list(map), []) do
+    case named(:maps.to_list(map), [], nil) do
       nil -> [tagged(~s({"~dict":[)), Enum.intersperse(Enum.map(map, fn {k, v} -> [?[, out(k, depth), ?,, out(v, depth), ?]] end), ?,), ~s(]})]
       [{key, value} | rest] -> [?{, text(key), ?:, out(value, depth) | fields(rest, depth)]
     end
@@ -68,15 +68,30 @@ defmodule Dspex.Json do
   defp fields([], _), do: [?}]
   defp fields([{key, value} | rest], depth), do: [?,, text(key), ?:, out(value, depth) | fields(rest, depth)]
 
-  # The pairs with text as keys; nil where a key is something else, or stands for two.
-  defp named([], pairs) do
-    if length(Enum.uniq_by(pairs, &elem(&1, 0))) == length(pairs), do: Enum.reverse(pairs), else: throw({:not_carried, "two keys of a map would arrive as one"})
+  # The pairs with text as keys; nil where a key is something else. `kind` is what all keys so far were: only among texts and atoms
+  # together may one stand for two.
+  defp named([], pairs, :both) do
+    if length(Enum.uniq_by(pairs, &elem(&1, 0))) == length(pairs), do: pairs, else: throw({:not_carried, "two keys of a map would arrive as one"})
   end
 
-  defp named([{<<"~", _::binary>>, _} | _], _), do: nil
-  defp named([{key, value} | rest], pairs) when is_binary(key), do: if(String.valid?(key), do: named(rest, [{key, value} | pairs]))
-  defp named([{key, value} | rest], pairs) when is_atom(key) and key not in [nil, true, false], do: named([{Atom.to_string(key), value} | rest], pairs)
-  defp named(_, _), do: nil
+  defp named([], pairs, _), do: Enum.reverse(pairs)
+  defp named([{<<"~", _::binary>>, _} | _], _, _), do: nil
+
+  defp named([{key, value} | rest], pairs, kind) when is_binary(key) do
+    if String.valid?(key), do: named(rest, [{key, value} | pairs], with_kind(kind, :text))
+  end
+
+  defp named([{key, value} | rest], pairs, kind) when is_atom(key) and key not in [nil, true, false] do
+    named([{Atom.to_string(key), value} | rest], pairs, with_kind(kind, :atom), :named)
+  end
+
+  defp named(_, _, _), do: nil
+
+  defp named([pair | rest], pairs, kind, :named), do: named(rest, [pair | pairs], kind)
+
+  defp with_kind(nil, kind), do: kind
+  defp with_kind(kind, kind), do: kind
+  defp with_kind(_, _), do: :both
 
   defp bytes(data) do
     {offset, buffers} = Process.get(:dspex_buffers)
@@ -115,12 +130,15 @@ defmodule Dspex.Json do
   defp value(<<"true", rest::binary>>, _), do: {true, rest}
   defp value(<<"false", rest::binary>>, _), do: {false, rest}
   defp value(<<"null", rest::binary>>, _), do: {nil, rest}
-  defp value(<<rest::binary>>, _), do: number(rest, rest, 0, false)
+  defp value(<<?-, c, rest::binary>> = all, _) when c in ?0..?9, do: digits(rest, all, 2, c - ?0, -1)
+  defp value(<<c, rest::binary>> = all, _), do: digits(rest, all, 1, c - ?0, 1)
 
-  defp number(<<c, rest::binary>>, all, n, float) when c in ?0..?9 or c == ?-, do: number(rest, all, n + 1, float)
-  defp number(<<c, rest::binary>>, all, n, _) when c in '.eE+', do: number(rest, all, n + 1, true)
-  defp number(rest, all, n, false), do: {String.to_integer(binary_part(all, 0, n)), rest}
-  defp number(rest, all, n, true), do: {float(binary_part(all, 0, n)), rest}
+  defp digits(<<c, rest::binary>>, all, n, value, sign) when c in ?0..?9, do: digits(rest, all, n + 1, value * 10 + c - ?0, sign)
+  defp digits(<<c, rest::binary>>, all, n, _, _) when c in '.eE', do: number(rest, all, n + 1)
+  defp digits(rest, _, _, value, sign), do: {sign * value, rest}
+
+  defp number(<<c, rest::binary>>, all, n) when c in ?0..?9 or c in '+-eE.', do: number(rest, all, n + 1)
+  defp number(rest, all, n), do: {float(binary_part(all, 0, n)), rest}
 
   # The BEAM reads no 1e22.
   defp float(text) do
