@@ -191,7 +191,7 @@ class Foreign:
                 encoded = self._encoded(values)
                 text, buffers = encoded.text.encode(), [memoryview(buffer).cast("B") for buffer in encoded.buffers]
                 envelope["tagged"] = encoded.tagged
-        head = json.dumps(envelope).encode()
+        head = _said(envelope)
         return b"".join((_LENGTH.pack(len(head)), head, text)), buffers
 
     def _plain(self, values: dict[str, object]) -> bytes:
@@ -226,6 +226,13 @@ class Foreign:
             except msgspec.DecodeError as error:
                 raise _values.MalformedValue(f"the value is no JSON: {error}") from None
         return _values.decode(text, buffers, tagged=tagged, limit=limit)
+
+
+def _said(envelope: Mapping[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(envelope)
+    except UnicodeEncodeError:  # half a surrogate pair, in the environment say
+        return json.dumps(envelope).encode()
 
 
 def _sayable(text: str) -> str:
