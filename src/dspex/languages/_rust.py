@@ -118,6 +118,7 @@ class Rust(Foreign):
         executes=True,
         children=True,
         narrows=True,
+        keeps=64 * _MIB,
         data=1024 * _MIB,
         threads=32,
         open_files=64,
@@ -170,6 +171,7 @@ class Rust(Foreign):
                 "filter": second.hex(),
                 "seccomp": syscalls.NUMBERS["seccomp"],
                 "opening": _OPENING,
+                "keeps": self.runtime.keeps - 1024,
             },
         )
 
