@@ -82,7 +82,13 @@ class _Toolchain(NamedTuple):
     release: tuple[int, ...]
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """What of it guests see besides; a distribution's own lies where every guest's libraries do."""
+        return () if self.sysroot in ("/", "/usr") else (self.sysroot,)
+
+    @property
     def edition(self) -> str:
+        """The newest that it knows."""
         return "2024" if self.release >= (1, 85) else "2021"
 
 
@@ -164,7 +170,7 @@ class Rust(Foreign):
         second = seccomp.assemble(seccomp.Rules(executes=True))
         return Start(
             guest="dspex.languages.guests.rust",
-            mounts=(chain.compiler, chain.sysroot, library, self._binaries.directory, *_linker()),
+            mounts=(chain.compiler, *chain.libraries, library, self._binaries.directory, *_linker()),
             environment={"DSPEX_VALUE": str(limits.value)},
             profile={
                 "compiler": compiler,
