@@ -67,6 +67,7 @@ class Elixir(Foreign):
 
     name = "elixir"
     keywords = KEYWORDS
+    checks = True
     largest = 1 << 62
     carried = (Foreign.carried | {"date", "datetime"}) - {"float"}
     runtime = Runtime(

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex.errors import PolicyError, UnknownLanguageError, UsageError
+from dspex.errors import UnknownLanguageError, UsageError
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
 
@@ -189,6 +189,7 @@ class Node(Foreign):
 
     name = "javascript"
     keywords = KEYWORDS
+    checks = True
     carried = Foreign.carried | {"date", "datetime"}
     runtime = Runtime(
         announces=True,
