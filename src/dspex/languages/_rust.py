@@ -190,7 +190,8 @@ class Rust(Foreign):
         prefix = _opening(types, [tool.name for tool in request.tools])
         source = f"{prefix}{_body(request.code)}{_CLOSING}"
         flags = _PROFILES[self._profile]
-        binary, keep = self._binaries.find([source, *flags, self._toolchain.version])
+        once = [secrets.token_hex(16)] if _READS.search(request.code) else []
+        binary, keep = self._binaries.find([source, *flags, self._toolchain.version, *once])
         told = {
             **self.envelope(request),
             "source": source,
@@ -245,6 +246,8 @@ _CLOSING: Final = """
 })() { Ok(value) => { let name = dspex::name_of(&value); dspex::told(name, (&&&dspex::Probe(&value)).told()) }
 Err(error) => dspex::erred(&*error) } }) }
 """
+# What compiles files of the working directory in, which may be others the next time: such a binary is for one run.
+_READS: Final = re.compile(r"\binclude\w*\s*!|\bmod\s+\w+\s*;|\bpath\s*=")
 _MAIN: Final = re.compile(r"^\s*(?:pub\s+)?fn\s+main\s*\(", re.MULTILINE)
 
 

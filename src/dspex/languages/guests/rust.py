@@ -50,9 +50,9 @@ def main(channel: int) -> NoReturn:
     while True:
         told, values, buffers = speech.receive_raw()
         try:
-            _enter(told)
             if told["keep"] or not os.path.exists(told["binary"]):
                 _hand_over(speech, told, _compiled(told))
+            _enter(told)  # not before: what a run's environment is may not be compiled in
             _become(told["binary"], channel, values, buffers)
         except Failure as failure:
             speech.fail(failure)
