@@ -139,7 +139,9 @@ class Rust(Foreign):
             raise UnknownLanguageError(f"no rustc with a cc to link by is on the path; install them: {_INSTALL}")
         self._toolchain = found
         self._profile = profile
-        self._binaries = _Binaries(os.path.join(_cache.root(), "rust", _cache.key([found.version])))
+        with open(_PRELUDE, "rb") as file:
+            self._made_from = _cache.key([found.version, file.read()])
+        self._binaries = _Binaries(os.path.join(_cache.root(), "rust", self._made_from))
 
     @staticmethod
     def runtimes() -> list[Found]:
@@ -191,7 +193,7 @@ class Rust(Foreign):
         source = f"{prefix}{_body(request.code)}{_CLOSING}"
         flags = _PROFILES[self._profile]
         once = [secrets.token_hex(16)] if _READS.search(request.code) else []
-        binary, keep = self._binaries.find([source, *flags, self._toolchain.version, *once])
+        binary, keep = self._binaries.find([source, *flags, *once])
         told = {
             **self.envelope(request),
             "source": source,
@@ -208,9 +210,7 @@ class Rust(Foreign):
 
     def _library(self) -> str:
         """The directory of the prelude, compiled once for this toolchain."""
-        with open(_PRELUDE, "rb") as file:
-            prelude = file.read()
-        return _cache.directory("rust-prelude", _cache.key([prelude, self._toolchain.version]), self._compile)
+        return _cache.directory("rust-prelude", self._made_from, self._compile)
 
     def _compile(self, place: str) -> None:
         chain = self._toolchain
