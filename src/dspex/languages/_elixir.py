@@ -66,6 +66,7 @@ class Elixir(Foreign):
     """Elixir, one machine for each fresh run, started ahead."""
 
     name = "elixir"
+    dialect = "elixir"  # which of the guest's readers
     keywords = KEYWORDS
     checks = True
     largest = 1 << 62
@@ -128,6 +129,7 @@ class Elixir(Foreign):
             *("-s", "Elixir.Dspex.Guest", "main"),
         ]
         settings = {
+            "dialect": self.dialect,
             "value": limits.value,
             "memory": limits.memory,
             "modules": policy.forbidden_modules,
