@@ -455,7 +455,7 @@ class LanguageSuite:
         time.sleep(0.3)
         executor.close()
         assert run.exception(timeout=30) is not None or run.result().error is not None
-        assert _launchers() <= before
+        assert len(_launchers()) <= len(before)  # the class's own executor may have started another meanwhile
 
 
 def _as_text(value: Any) -> Any:
