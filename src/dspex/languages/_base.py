@@ -19,6 +19,9 @@ class Runtime(NamedTuple):
     files: bool = False  # its guests take large buffers as memory files
     announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
     executes: bool = False  # a guest becomes another program (execve) once it is confined
+    # A guest becomes a program that the host hands it, the first of a request's buffers; where that is empty it makes it first, from
+    # the envelope alone, and the host keeps what it made before the variables are sent.
+    programs: bool = False
     narrows: bool = False  # a guest puts a second filter over the first, which can only refuse more
     children: bool = False  # the runtime starts processes of its own
     # Not 0: it reserves address space, so RLIMIT_DATA bounds it. Bytes of private memory that it may take for itself; of one that
@@ -108,8 +111,8 @@ class Language(Protocol):
         """The value in an ANSWER. Raises `MalformedValue` for anything that is not one."""
         ...
 
-    def keep(self, token: str, data: bytes) -> None:
-        """What a guest compiled, for guests to come; `token` is what this language told it. Raises `ValueError`."""
+    def keep(self, request: bytes, program: bytes) -> None:
+        """What a guest compiled, for guests to come; `request` is the body of its EXECUTE, as this language made it."""
         ...
 
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
