@@ -19,8 +19,8 @@ class Runtime(NamedTuple):
     files: bool = False  # its guests take large buffers as memory files
     announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
     executes: bool = False  # a guest becomes another program (execve) once it is confined
-    # A guest becomes a program that the host hands it, the first of a request's buffers; where that is empty it makes it first, from
-    # the envelope alone, and the host keeps what it made before the variables are sent.
+    # A guest becomes the program that the host hands it, the first of a request's buffers. Where that is empty it makes it
+    # first, from the envelope alone, and the host keeps what it made before the variables are sent.
     programs: bool = False
     narrows: bool = False  # a guest puts a second filter over the first, which can only refuse more
     children: bool = False  # the runtime starts processes of its own

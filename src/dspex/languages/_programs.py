@@ -1,9 +1,9 @@
 """`Programs`: what was compiled, kept by content in a directory of this user's, for this process and others.
 
-Theory of operation. An entry is named by a hash of all that it was made from, written beside its place and renamed into it. Before its
-bytes stands their checksum: what is cut short, or was changed by accident, is not there. The host never runs an entry, guests never
-see the directory: the bytes of one program are handed to the guest that shall become it. When there is too much, what was used
-longest ago goes. The few that were used last are in memory, too.
+Theory of operation. An entry is named by a hash of all that it was made from, written beside its place and renamed into it.
+Before its bytes stands their checksum: what is cut short, or was changed by accident, is not there. The host never runs an
+entry, guests never see the directory: the bytes of one program are handed to the guest that shall become it. When there is too
+much, what was used longest ago goes. The few that were used last are in memory, too.
 """
 
 from __future__ import annotations

@@ -135,7 +135,9 @@ class Rust(Foreign):
         found = _toolchain()
         if found is None or found.release < _OLDEST:
             oldest = ".".join(map(str, _OLDEST))
-            raise UnknownLanguageError(f"no rustc {oldest} or later with a cc to link by is on the path; install them: {_INSTALL}")
+            raise UnknownLanguageError(
+                f"no rustc {oldest} or later with a cc to link by is on the path; install them: {_INSTALL}"
+            )
         self._toolchain = found
         self._flags = _PROFILES[profile]
         self._programs = Programs(os.path.join(_cache.root(), "rust"))
@@ -191,7 +193,7 @@ class Rust(Foreign):
 
     def _library(self) -> str:
         """The directory of the prelude, compiled once for this toolchain."""
-        parts = [self._toolchain.version, *(text for _, text in _prelude())]
+        parts = (text for _, text in (("version", self._toolchain.version.encode()), *_prelude()))
         return _cache.directory("rust-prelude", _cache.key(parts), self._compile)
 
     def _compile(self, place: str) -> None:

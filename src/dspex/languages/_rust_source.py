@@ -10,6 +10,7 @@ wrong, the compiler says so; nothing else rests on it.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _TO_SEMICOLON: Final = frozenset(("use", "static", "type", "let"))
 _QUALIFIERS: Final = frozenset(("fn", "impl", "trait", "extern", "unsafe", "async"))
 _BLOCKS: Final = frozenset(("if", "match", "for", "while", "loop", "unsafe", "{}"))
 _ANSWER: Final = "::dspex::answer!("
+_FINE: Final = f"{_ANSWER}::dspex::hidden::fine("  # of `Ok(...)`, which alone does not say what its error would be
 _OPENING: Final = "fn main() { ::dspex::run(|| -> ::core::result::Result<(), ::dspex::Thrown> { use ::dspex::*; "
 _CLOSING: Final = "; Ok(()) }) }\n"
 _WHOLE: Final = "\n#[allow(unused_imports)] use ::dspex::*; #[used] static DSPEX: fn() = ::dspex::hidden::linked; "
@@ -54,7 +56,9 @@ def wrapped(code: str, types: Mapping[str, str], tools: list[str]) -> Source:
     starts = [*_statements(tokens)]
     if starts and all(kind == "item" for kind, _, _ in starts) and any(main for _, main, _ in starts):
         statics = "".join(_static(name, kind) for name, kind in types.items())
-        uses = "".join(f"#[allow(unused_imports)] use {name}; " for name in tools)  # wherever in the program they are named
+        uses = "".join(
+            f"#[allow(unused_imports)] use {name}; " for name in tools
+        )  # wherever in the program they are named
         return Source(f"{code}{_WHOLE}{statics}{macros}{uses}\n", ())
     prefix = f"{_OPENING}{_bindings(types)}{macros}"
     inserted = [(1, 1, len(prefix))]
@@ -62,8 +66,10 @@ def wrapped(code: str, types: Mapping[str, str], tools: list[str]) -> Source:
         return Source(f"{prefix}{code}\n{_CLOSING}", tuple(inserted))
     at = starts[-1][2]
     line, column = code.count("\n", 0, at) + 1, at - (code.rfind("\n", 0, at) + 1) + 1
-    inserted.append((line, column + (len(prefix) if line == 1 else 0), len(_ANSWER)))
-    return Source(f"{prefix}{code[:at]}{_ANSWER}{code[at:]}\n){_CLOSING}", tuple(inserted))
+    fine = [token.text for token in tokens if token.start >= at] == ["Ok", "()"]
+    answer, close = (_FINE, "))") if fine else (_ANSWER, ")")
+    inserted.append((line, column + (len(prefix) if line == 1 else 0), len(answer)))
+    return Source(f"{prefix}{code[:at]}{answer}{code[at:]}\n{close}{_CLOSING}", tuple(inserted))
 
 
 def _bindings(types: Mapping[str, str]) -> str:
@@ -120,12 +126,8 @@ def _statements(tokens: list[_Token]) -> Iterator[tuple[str, bool, int]]:
     while at < len(tokens):
         start, first = at, _past_attributes(tokens, at)
         at, kind = _end(tokens, first)
-        main = kind == "item" and _names_main([token.text for token in tokens[first:at]])
+        main = kind == "item" and ("fn", "main") in pairwise(token.text for token in tokens[first:at])
         yield kind, main, tokens[start].start
-
-
-def _names_main(words: list[str]) -> bool:
-    return any(one == "fn" and two == "main" for one, two in zip(words, words[1:], strict=False))
 
 
 def _past_attributes(tokens: list[_Token], at: int) -> int:
@@ -145,9 +147,15 @@ def _end(tokens: list[_Token], at: int) -> tuple[int, str]:
     word, following = _text(tokens, at), _text(tokens, at + 1)
     if not word:
         return len(tokens), "item"  # attributes of the whole
-    if word in _TO_SEMICOLON or (word == "const" and following not in ("{}", *_QUALIFIERS)) or (word, following) == ("extern", "crate"):
+    if (
+        word in _TO_SEMICOLON
+        or (word == "const" and following not in ("{}", *_QUALIFIERS))
+        or (word, following) == ("extern", "crate")
+    ):
         return _until(tokens, at, (";",)), "statement" if word == "let" else "item"
-    if word in _TO_BLOCK or (word in ("unsafe", "async", "const", "extern") and (following in _QUALIFIERS or following[:1] == '"')):
+    if word in _TO_BLOCK or (
+        word in ("unsafe", "async", "const", "extern") and (following in _QUALIFIERS or following[:1] == '"')
+    ):
         return _until(tokens, at, (";", "{}")), "item"
     if (word, following) == ("macro_rules", "!"):
         return _until(tokens, at + 2, ("{}", ";")), "item"

@@ -56,7 +56,11 @@ def main(channel: int) -> NoReturn:
             _enter(told)
             _refuse_processes()
             speech.ready()
-            _become(program, channel, [*rest, _settings["value"], *(number for piece in told["inserted"] for number in piece)])
+            _become(
+                program,
+                channel,
+                [*rest, _settings["value"], *(number for piece in told["inserted"] for number in piece)],
+            )
         except Failure as failure:
             speech.fail(failure)
 

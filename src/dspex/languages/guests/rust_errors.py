@@ -1,4 +1,4 @@
-"""What rustc says of a program, as the program's author may read it: with their own lines, and nothing of what was put around them."""
+"""What rustc says of a program, as its author may read it: with their own lines, and nothing of what was put around them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def failure(said: str, status: int, code: str, inserted: Inserted) -> Failure:
         return Failure("memory_limit", "MemoryError", "the compiler needed more memory than there is for the program")
     others = [message for message in _messages(said) if message["level"].startswith("error")]
     text = others[0]["message"] if others else f"the compiler ended with status {status}"
-    return Failure("syntax", "error", text, trace="".join(message.get("rendered") or "" for message in others)[-4000:] or said[-2000:])
+    return Failure(
+        "syntax",
+        "error",
+        text,
+        trace="".join(message.get("rendered") or "" for message in others)[-4000:] or said[-2000:],
+    )
 
 
 def _first(errors: list[dict[str, Any]], lines: list[str], inserted: Inserted) -> Failure:

@@ -4,13 +4,14 @@ use std::any::{type_name, type_name_of_val};
 use std::error::Error;
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe, Location, PanicHookInfo};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
 use crate::wire;
 use crate::write::{ToJson, Writer};
 
 /// What a result says of a failure, but for its trace.
-#[derive(Clone)]
+#[derive(Debug)]
 struct Failure {
     kind: &'static str,
     name: String,
@@ -20,7 +21,8 @@ struct Failure {
 }
 
 static PANIC: Mutex<Option<Failure>> = Mutex::new(None);
-static SHOWN: usize = 2000;
+static BODY: AtomicBool = AtomicBool::new(false); // a program without a main of its own has begun
+const SHOWN: usize = 2000;
 
 unsafe extern "C" {
     fn on_exit(handler: extern "C" fn(i32, *mut u8), argument: *mut u8) -> i32;
@@ -60,7 +62,8 @@ extern "C" fn ended(status: i32, _: *mut u8) {
     }
     let panicked = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     match (status, panicked) {
-        (0, _) => wire::answer(&Writer::default(), r#"{"type":"SystemExit"}"#),
+        (0, _) if BODY.load(Ordering::Relaxed) => wire::answer(&Writer::default(), r#"{"type":"SystemExit"}"#),
+        (0, _) => wire::answer(&Writer::default(), "{}"),
         (101, Some(failure)) => failed(failure),
         _ => failed(Failure {
             kind: "runtime",
@@ -75,6 +78,7 @@ extern "C" fn ended(status: i32, _: *mut u8) {
 /// The body of a program that has no `main` of its own.
 #[doc(hidden)]
 pub fn run(body: impl FnOnce() -> Result<(), Thrown>) {
+    BODY.store(true, Ordering::Relaxed);
     match panic::catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => wire::answer(&Writer::default(), "{}"),
         Ok(Err(thrown)) => failed(thrown.0),
@@ -92,7 +96,14 @@ pub fn run(body: impl FnOnce() -> Result<(), Thrown>) {
 }
 
 /// An error that reached the top level by `?`, with its place.
+#[derive(Debug)]
 pub struct Thrown(Failure);
+
+/// A `Result` that is the program's value, whose error could be any.
+#[doc(hidden)]
+pub fn fine<T>(result: Result<T, Thrown>) -> Result<T, Thrown> {
+    result
+}
 
 impl<E: Into<Box<dyn Error>>> From<E> for Thrown {
     #[track_caller]

@@ -18,13 +18,13 @@ pub use json::{BigInt, Json};
 pub use outcome::{run, Thrown};
 #[doc(hidden)]
 pub use tools::returned;
-pub use read::{FromJson, Mismatch, Reader};
+pub use read::{parse, FromJson, Mismatch, Reader};
 pub use tools::{call, display, try_call, ToolError};
 pub use write::{json, ToJson, Writer};
 
 #[doc(hidden)]
 pub mod hidden {
-    pub use crate::outcome::{AsDebug, AsFailure, AsName, AsValue, Seen};
+    pub use crate::outcome::{fine, AsDebug, AsFailure, AsName, AsValue, Seen};
     pub use crate::wire::{variable, variables};
 
     /// Named by programs with a `main` of their own, so that the linker takes this library in.

@@ -285,6 +285,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// JSON text as a type of Rust's: `parse::<Vec<i64>>("[1, 2]")`.
+pub fn parse<T: FromJson>(text: &str) -> Result<T, Mismatch> {
+    T::read(&mut Reader::new(text.as_bytes(), &[]))
+}
+
 /// Types that a variable, or what a tool returns, can be read as.
 pub trait FromJson: Sized {
     /// Read one.
