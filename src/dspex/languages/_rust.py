@@ -165,7 +165,7 @@ class Rust(Foreign):
             profile={
                 "compiler": compiler,
                 "patience": _PATIENCE,
-                "filter": seccomp.assemble(seccomp.Rules(executes=True)).hex(),
+                "filter": seccomp.narrowing().hex(),
                 "seccomp": syscalls.NUMBERS["seccomp"],
             },
         )

@@ -12,6 +12,7 @@ const ANSWER: u8 = 16;
 const CALL: u8 = 18;
 const DISPLAY: u8 = 19;
 const TAGGED: u8 = 1;
+const TOGETHER: usize = 1 << 16; // bytes that are worth a copy to be sent by one call
 
 unsafe extern "C" {
     fn read(descriptor: i32, data: *mut u8, size: usize) -> isize;
@@ -117,9 +118,14 @@ fn send(kind: u8, tagged: bool, body: &[u8], buffers: &[u8]) {
     let mut header = vec![b'd', b'x', kind, if tagged { TAGGED } else { 0 }];
     header.extend_from_slice(&(body.len() as u32).to_le_bytes());
     header.extend_from_slice(&(buffers.len() as u64).to_le_bytes());
-    for part in [&header[..], body, buffers] {
-        put(part);
+    if body.len() < TOGETHER {
+        header.extend_from_slice(body);
+        put(&header);
+    } else {
+        put(&header);
+        put(body);
     }
+    put(buffers);
 }
 
 fn put(mut rest: &[u8]) {
