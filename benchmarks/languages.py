@@ -158,9 +158,7 @@ def _rust_data():
     timed = "let x = json(&x);\nlet began = std::time::Instant::now();\nlet text = x.to_string();\nlet back: Json = parse(&text)?;\n"
     with CodeExecutor("rust", profile="release", limits=limits) as executor:
         own = [
-            executor.execute(
-                f"{timed}assert!(back == x);\nbegan.elapsed().as_secs_f64()", {"x": _ROWS}
-            )
+            executor.execute(f"{timed}assert!(back == x);\nbegan.elapsed().as_secs_f64()", {"x": _ROWS})
             for _ in range(4)
         ]
         ours = [_timed(lambda: executor.execute("x", {"x": _ROWS}).unwrap()) for _ in range(4)]

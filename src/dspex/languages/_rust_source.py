@@ -53,6 +53,8 @@ def wrapped(code: str, types: Mapping[str, str], tools: list[str]) -> Source:
     """The program with its variables, of these types, and a macro for each tool."""
     tokens = [*_outermost(code)]
     macros = "".join(_macro(name) for name in tools)
+    if tokens and not tokens[-1].text:
+        return Source(code, ())  # a bracket is open to the end: the compiler says so best where nothing follows
     starts = [*_statements(tokens)]
     if starts and all(kind == "item" for kind, _, _ in starts) and any(main for _, main, _ in starts):
         statics = "".join(_static(name, kind) for name, kind in types.items())
@@ -93,7 +95,7 @@ def _macro(name: str) -> str:
 
 
 def _outermost(code: str) -> Iterator[_Token]:
-    """The tokens outside of all brackets, each pair of brackets as one."""
+    """The tokens outside of all brackets, each pair of brackets as one; one without text for a bracket that is not closed."""
     at, depth, opened = 0, 0, 0
     while at < len(code) and (found := _TOKEN.match(code, at)):
         text, start, at = found.group(), found.start(), found.end()
@@ -110,6 +112,8 @@ def _outermost(code: str) -> Iterator[_Token]:
                 yield _Token({")": "()", "]": "[]", "}": "{}"}[text], opened)
         elif depth == 0:
             yield _Token(text, start)
+    if depth:
+        yield _Token("", opened)
 
 
 def _past_comment(code: str, at: int) -> int:

@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
                 let paired = (0xd800..0xdc00).contains(&unit) && self.text[self.at..].starts_with(b"\\u");
                 let low = if paired { self.at += 2; self.unit()? } else { 0 };
                 let code = if paired { 0x10000 + ((unit - 0xd800) << 10) + (low & 0x3ff) } else { unit };
-                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+                char::from_u32(code).ok_or_else(|| Mismatch("half a surrogate pair is no text".into()))?
             }
             other => other as char,
         })
