@@ -1,12 +1,13 @@
 """Rust: what is its own. What every language can do is in the suite."""
 
+import asyncio
 import os
 import subprocess
 import threading
 
 import pytest
 
-from dspex import CodeExecutor, ResourceLimits
+from dspex import CodeExecutor, Job, ResourceLimits
 from dspex.errors import IsolationError, UnknownLanguageError, UsageError, VariableError
 from dspex.languages import _rust
 
@@ -537,3 +538,17 @@ def test_whole_programs(executor, code, outcome, stdout):
         assert (result.error.type, result.error.line, result.error.message) == outcome
     else:
         assert (result.error, result.value) == (None, outcome)
+
+
+# --- Every way in -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_way_in_compiles(executor):
+    """A program that nobody has compiled, by a coroutine, a stream, a future and a map."""
+    fresh = lambda: f'// {os.urandom(8).hex()}\nprintln!("out");\nx + 1'  # noqa: E731
+    given = {"x": 1}
+    assert asyncio.run(executor.aexecute(fresh(), given)).unwrap() == 2
+    assert executor.submit(fresh(), given).result().unwrap() == 2
+    assert [result.unwrap() for result in executor.map([Job(fresh(), given) for _ in range(4)])] == [2] * 4
+    *_, finished = executor.stream(fresh(), given)
+    assert (finished.result.unwrap(), finished.result.stdout) == (2, "out\n")

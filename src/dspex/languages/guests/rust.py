@@ -80,6 +80,8 @@ def _made(told: dict[str, Any]) -> bytes:
         except subprocess.TimeoutExpired:
             text = f"the program took longer than {_settings['patience']:g} s to compile"
             raise Failure("timeout", "Timeout", text) from None
+        except OSError as error:
+            raise Failure("killed", "OSError", f"the compiler cannot be started: {error}") from None
         said.seek(0)
         words = said.read(_MOST).decode("utf-8", "replace")
     if done.returncode or not os.path.exists(f"{place}/{_BINARY}"):
