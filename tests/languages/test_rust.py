@@ -10,6 +10,7 @@ import pytest
 from dspex import CodeExecutor, Job, ResourceLimits
 from dspex.errors import IsolationError, UnknownLanguageError, UsageError, VariableError
 from dspex.languages import _rust
+from passage import open_to_all
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,55 @@ def test_a_level_that_cannot_is_refused():
     """At level landlock a guest may start no compiler."""
     with pytest.raises(IsolationError, match="landlock"), CodeExecutor("rust", isolation="landlock") as executor:
         executor.execute("1")
+
+
+def test_crates_that_were_compiled_before(tmp_path):
+    """A library, one that it depends on, and a procedural macro."""
+    crates = tmp_path / "crates"
+    crates.mkdir()
+    open_to_all(crates)
+    _compile(crates, "inner", "pub fn two() -> i64 { 2 }", "rlib")
+    _compile(
+        crates,
+        "outer",
+        "pub fn four() -> i64 { inner::two() * 2 }",
+        "rlib",
+        "--extern",
+        f"inner={crates}/libinner.rlib",
+    )
+    macro = (
+        "extern crate proc_macro;\n#[proc_macro] pub fn read(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n"
+    )
+    macro += 'std::fs::read("/etc/shadow").map(|_| "true").unwrap_or("false").parse().unwrap() }'
+    _compile(crates, "reading", macro, "proc-macro", "-C", "prefer-dynamic")
+    with CodeExecutor("rust", crates=crates) as executor:
+        assert executor.execute("use outer::four;\n(four(), reading::read!())").unwrap() == (4, False)
+        assert executor.execute("absent::f()").error.type == "error[E0433]"
+    for wrong in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UsageError, match="crates"):
+            CodeExecutor("rust", crates=wrong)
+
+
+def _compile(crates, name, code, kind, *more):
+    compiler = _rust._toolchain().compiler
+    source = crates / f"{name}.rs"
+    source.write_text(code)
+    command = [
+        compiler,
+        "--crate-name",
+        name,
+        "--crate-type",
+        kind,
+        "--edition",
+        "2021",
+        "-L",
+        crates,
+        "--out-dir",
+        crates,
+        *more,
+        source,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 # --- Tools ------------------------------------------------------------------------------------------------------------------

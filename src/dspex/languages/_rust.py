@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ _MIB: Final = 1 << 20
 _PRELUDE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "rust")
 _INSTALL: Final = "apt-get install rustc-web gcc"
 _LENGTH: Final = struct.Struct("<I")
+_CRATE: Final = re.compile(r"lib(\w+?)(?:-[0-9a-f]+)?\.(?:rlib|so)")
 _OLDEST: Final = (1, 85)
 _EDITION: Final = "2024"
 _PATIENCE: Final = 30.0  # seconds that a program may take to compile
@@ -111,7 +113,11 @@ def _said(*command: str) -> str:
 
 
 class Rust(Foreign):
-    """Rust of the toolchain that is installed. `profile` is "debug", which compiles faster, or "release"."""
+    """Rust of the toolchain that is installed. `profile` is "debug", which compiles faster, or "release".
+
+    `crates` is a directory of crates that the same compiler has compiled (`libNAME.rlib`, `libNAME-HASH.rlib`; procedural macros
+    as `.so`), and of what they depend on: programs name them by `use`. Raises `UnknownLanguageError`, `UsageError`.
+    """
 
     name = "rust"
     keywords = _KEYWORDS
@@ -129,7 +135,7 @@ class Rust(Foreign):
         last_words=(("memory allocation of", "memory_limit"),),
     )
 
-    def __init__(self, profile: str = "debug") -> None:
+    def __init__(self, profile: str = "debug", crates: str | os.PathLike[str] | None = None) -> None:
         if profile not in _PROFILES:
             raise UsageError(f"profile is {profile!r}; it must be 'debug' or 'release'")
         found = _toolchain()
@@ -141,7 +147,9 @@ class Rust(Foreign):
         self._toolchain = found
         self._flags = _PROFILES[profile]
         self._programs = Programs(os.path.join(_cache.root(), "rust"))
-        self._made_of = _cache.key([found.version, *self._flags, *(text for _, text in _prelude())])
+        self._crates = _crates(crates) if crates is not None else {}
+        parts: list[bytes | str] = [found.version, *self._flags, *(text for _, text in _prelude())]
+        self._made_of = _cache.key([*parts, *(_digest(path) for path in self._crates.values())])
 
     @staticmethod
     def runtimes() -> list[Found]:
@@ -158,10 +166,13 @@ class Rust(Foreign):
             *(chain.compiler, "--sysroot", chain.sysroot, "--crate-name", "program", "--edition", _EDITION),
             *("--error-format=json", "-Awarnings", "-C", f"linker={linker[0].target}", "-C", "codegen-units=1"),
             *("-C", "debuginfo=0", "-C", "strip=symbols", "--extern", f"dspex={library}/libdspex.rlib"),
+            *(word for name, path in self._crates.items() for word in ("--extern", f"{name}={path}")),
         ]
+        directories = sorted({os.path.dirname(path) for path in self._crates.values()})
+        compiler += [word for directory in directories for word in ("-L", f"dependency={directory}")]
         return Start(
             guest="dspex.languages.guests.rust",
-            mounts=(*chain.mounts, library, *linker),
+            mounts=(*chain.mounts, library, *directories, *linker),
             profile={
                 "compiler": compiler,
                 "patience": _PATIENCE,
@@ -206,6 +217,26 @@ class Rust(Foreign):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
             raise SandboxStartError(f"the prelude for rust cannot be compiled: {done.stderr[-2000:]}")
+
+
+def _crates(directory: str | os.PathLike[str]) -> dict[str, str]:
+    """The compiled crates of a directory, by name. Raises `UsageError` where there are none."""
+    place = os.path.realpath(directory)
+    try:
+        files = sorted(os.listdir(place))
+    except OSError as error:
+        raise UsageError(f"crates is {str(directory)!r}, which cannot be read: {error.strerror}") from None
+    found = {named[1]: os.path.join(place, file) for file in files if (named := _CRATE.fullmatch(file))}
+    if not found:
+        raise UsageError(
+            f"crates is {str(directory)!r}, which holds no libNAME.rlib; compile them with --crate-type rlib"
+        )
+    return found
+
+
+def _digest(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _prelude() -> list[tuple[str, bytes]]:
