@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dspex import CodeExecutor, Job, ResourceLimits
+from dspex import CodeExecutor, Job, ResourceLimits, SecurityPolicy
 from dspex.errors import IsolationError, UnknownLanguageError, UsageError, VariableError
 from dspex.languages import _rust
 from passage import open_to_all
@@ -171,18 +171,41 @@ def test_a_process_that_dies_is_told(executor, code):
 def test_a_program_is_compiled_once(executor, monkeypatch):
     """Whatever its variables hold, for this process and for others."""
     made = []
-    keep = executor.language.keep
+    keep = executor.language.made
     monkeypatch.setattr(
-        executor.language, "keep", lambda request, program: (made.append(len(program)), keep(request, program))
+        executor.language,
+        "made",
+        lambda request, program, shared: (made.append(len(program)), keep(request, program, shared=shared)),
     )
     code = f"// {os.urandom(8).hex()}\nx + 1"
     assert [executor.execute(code, {"x": x}).unwrap() for x in (1, 2, 3)] == [2, 3, 4]
     assert len(made) == 1
     assert executor.execute(code, {"x": 1.5}).error.type == "error[E0277]"  # another type is another program
     with CodeExecutor("rust") as other:
-        monkeypatch.setattr(other.language, "keep", lambda request, program: made.append(len(program)))
+        monkeypatch.setattr(other.language, "made", lambda request, program, shared: made.append(len(program)))
         assert other.execute(code, {"x": 4}).unwrap() == 5
     assert len(made) == 1
+
+
+def test_what_is_compiled_in_is_the_programs_own(tmp_path, monkeypatch):
+    """Neither a run's environment and files, nor, for another policy, what a policy shows."""
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    open_to_all(shown)
+    (shown / "a.txt").write_text("secret")
+    (shown / "a.txt").chmod(0o644)
+    included = f'// {os.urandom(8).hex()}\ninclude_str!("{shown}/a.txt")'
+    monkeypatch.setenv("SHOWN", "secret")
+    policy = SecurityPolicy(readable=(str(shown),), environment=("SHOWN",))
+    with CodeExecutor("rust", policy=policy) as executor:
+        assert executor.execute(included).unwrap() == "secret"
+        given = {"files": {"b.txt": b"mine"}, "environment": {"MINE": "mine"}}
+        assert executor.execute('(option_env!("MINE"), option_env!("SHOWN"))', **given).unwrap() == (None, None)
+        assert executor.execute('include_str!("/run/sandbox/work/b.txt")', **given).error.kind == "syntax"
+        code = '(std::env::var("MINE")?, std::env::var("SHOWN")?, std::fs::read_to_string("b.txt")?)'
+        assert executor.execute(code, **given).unwrap() == ("mine", "secret", "mine")
+    with CodeExecutor("rust") as other:
+        assert other.execute(included).error.kind == "syntax"
 
 
 def test_the_profile_is_part_of_it():

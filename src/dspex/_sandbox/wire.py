@@ -34,7 +34,7 @@ WITH_PROGRAM: Final = 2  # of an EXECUTE: beside it comes what the guest shall b
 MAX_BODY: Final = 0xFFFFFFFF
 
 _FROM_GUESTS: Final = (ANSWER, BORROW, CALL, DISPLAY, READY, KEEP)
-_FOLLOWED: Final = (CALL, DISPLAY, READY)  # kinds behind which more frames may come without being asked for
+_FOLLOWED: Final = (CALL, DISPLAY, READY, KEEP)  # kinds behind which more frames may come without being asked for
 
 
 class MalformedFrame(ValueError):  # noqa: N818 (a fact about bytes, caught at once by the layer above)
@@ -56,10 +56,11 @@ def header(kind: int, flags: int, body: int, buffers: int) -> bytes:
 
 
 class Decoder:
-    """Turns a stream of bytes into frames; `limit` bounds body and buffers together."""
+    """Turns a stream of bytes into frames; `limit` bounds body and buffers together, `kept` those of a KEEP."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, kept: int = 0) -> None:
         self._limit = limit
+        self.kept = kept
         self._data = bytearray()
         self._needed = HEADER.size
 
@@ -90,7 +91,8 @@ class Decoder:
             raise MalformedFrame(f"a frame cannot start with {magic!r}")
         if kind not in _FROM_GUESTS:
             raise MalformedFrame(f"kind {kind} is not one that a guest may send")
-        if body + buffers > self._limit:
-            raise MalformedFrame(f"{body + buffers:,} bytes announced, {self._limit:,} allowed")
+        limit = self.kept if kind == KEEP else self._limit
+        if body + buffers > limit:
+            raise MalformedFrame(f"{body + buffers:,} bytes announced, {limit:,} allowed")
         self._needed = HEADER.size + body + buffers
         return magic, kind, flags, body, buffers

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LENGTH: Final = struct.Struct("<I")
 _INLINE: Final = 1 << 18  # buffers beyond this many bytes cross in a memory file
-_PROGRAM: Final = 1 << 28  # bytes that a program may have
+_ON_THE_WAY: Final = (wire.CALL, wire.DISPLAY, wire.READY, wire.KEEP)  # frames behind which the answer is still to come
 _ENVELOPE: Final = 1 << 20  # room for repr, message and traceback beside the value
 
 
@@ -81,7 +81,7 @@ class Exchange:
         self.displays: Displays | None = None  # once there is one
         self._language = language
         self._limit = limit
-        self._decoder = wire.Decoder(2 * limit + _ENVELOPE)
+        self._decoder = wire.Decoder(2 * limit + _ENVELOPE, language.runtime.keeps)
         self._held: tuple[bytes, list[memoryview]] | None = None  # the request, while its program is being made
         self._loan: tuple[int, int] | None = None  # descriptor and size of the memory file that was lent
         self.ready = False  # the guest has said that its runtime has started
@@ -100,7 +100,6 @@ class Exchange:
         if program.nbytes:
             return _with_program(body, given, program)
         self._held = body, given
-        self._decoder = wire.Decoder(_PROGRAM)
         (length,) = _LENGTH.unpack_from(body)
         return framed(wire.EXECUTE, body[: _LENGTH.size + length], [])
 
@@ -108,15 +107,15 @@ class Exchange:
         """Take bytes of the guest; what to send back at once, if anything."""
         try:
             frame = self._decoder.feed(data)
-            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY, wire.READY):
+            while frame is not None and frame.kind in _ON_THE_WAY:
+                if frame.kind == wire.KEEP and (message := self._keep(frame)):
+                    return message
                 self._take(frame)
                 frame = self._decoder.feed(b"")
             if frame is None:
                 return None
             if frame.kind == wire.BORROW:
                 return self._lend(frame)
-            if frame.kind == wire.KEEP:
-                return self._keep(frame)
             self.reply = self._read(frame)
         except ValueError as error:
             self.reply = Breach(str(error))
@@ -134,6 +133,8 @@ class Exchange:
             return
         if frame.kind == wire.DISPLAY:
             self._see(frame)
+            return
+        if frame.kind == wire.KEEP:
             return
         if self.calls is None:
             raise ValueError("a tool was called in a run that has none")
@@ -159,13 +160,16 @@ class Exchange:
         self._loan = (descriptor, size)
         return Message([wire.header(wire.LENT, 0, 0, 0)], os.dup(descriptor))
 
-    def _keep(self, frame: wire.Frame) -> Message:
-        """A program was made, and nothing of it has run yet: it is kept, handed back, and may not come again."""
+    def _keep(self, frame: wire.Frame) -> Message | None:
+        """Something was compiled, once for each request; a program that was made, of which nothing has run yet, is handed back."""
+        self._decoder.kept = 0
+        if not self._language.runtime.programs:
+            self._language.keep(str(frame.body, "utf-8"), frame.buffers)
+            return None
         if self._held is None or not frame.buffers:
             raise ValueError("a program was sent that nobody waits for")
         (body, given), self._held = self._held, None
-        self._decoder = wire.Decoder(2 * self._limit + _ENVELOPE)
-        self._language.keep(body, frame.buffers)
+        self._language.made(body, frame.buffers, shared=not frame.body)
         return _with_program(body, given, memoryview(frame.buffers))
 
     def _read(self, frame: wire.Frame) -> Answer:

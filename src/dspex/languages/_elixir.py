@@ -66,7 +66,9 @@ class Elixir(Foreign):
     """Elixir, one machine for each fresh run, started ahead."""
 
     name = "elixir"
+    dialect = "elixir"  # which of the guest's readers
     keywords = KEYWORDS
+    checks = True
     largest = 1 << 62
     carried = (Foreign.carried | {"date", "datetime"}) - {"float"}
     runtime = Runtime(
@@ -127,6 +129,7 @@ class Elixir(Foreign):
             *("-s", "Elixir.Dspex.Guest", "main"),
         ]
         settings = {
+            "dialect": self.dialect,
             "value": limits.value,
             "memory": limits.memory,
             "modules": policy.forbidden_modules,

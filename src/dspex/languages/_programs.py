@@ -50,9 +50,11 @@ class Programs:
         self._take(name, program)
         return program
 
-    def keep(self, name: str, program: bytes) -> None:
-        """Keep it, unless the disk is full: then it is compiled again."""
+    def keep(self, name: str, program: bytes, *, shared: bool = True) -> None:
+        """Keep it: in memory, and if it is `shared` in the directory. On a full disk it is not, and is compiled again."""
         self._take(name, program)
+        if not shared:
+            return
         path = os.path.join(self._directory, name)
         made = f"{path}.{secrets.token_hex(4)}"
         try:

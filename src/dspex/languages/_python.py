@@ -115,8 +115,13 @@ class Python:
         )
         return b"".join((_LENGTH.pack(len(envelope)), envelope, pickled)), laid
 
-    def keep(self, request: bytes, program: bytes) -> None:
+    def keep(self, token: str, data: bytes) -> None:
         """See `Language.keep`: nothing is compiled for others."""
+        raise ValueError("a guest sent what nobody keeps")
+
+    def made(self, request: bytes, program: bytes, *, shared: bool) -> None:
+        """See `Language.made`: no guest here makes programs."""
+        raise ValueError("a guest sent what nobody keeps")
 
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
         """See `Language.encode_return`. Laid out as a request is."""

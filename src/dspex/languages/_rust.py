@@ -129,6 +129,7 @@ class Rust(Foreign):
         executes=True,
         children=True,
         narrows=True,
+        keeps=64 * _MIB,
         data=1024 * _MIB,
         threads=32,
         open_files=64,
@@ -176,6 +177,8 @@ class Rust(Foreign):
             profile={
                 "compiler": compiler,
                 "patience": _PATIENCE,
+                "keeps": self.runtime.keeps - 1024,
+                "shared": not policy.mounts(),  # else what these show may have been compiled in
                 "filter": seccomp.narrowing().hex(),
                 "seccomp": syscalls.NUMBERS["seccomp"],
             },
@@ -196,11 +199,11 @@ class Rust(Foreign):
         body, buffers = self.framed(told, dict(request.variables))
         return body, [memoryview(program or b""), *buffers]
 
-    def keep(self, request: bytes, program: bytes) -> None:
-        """See `Language.keep`: under the name that this language gave the request, whatever the guest says."""
+    def made(self, request: bytes, program: bytes, *, shared: bool) -> None:
+        """See `Language.made`: under the name that this language gave the request, whatever the guest says."""
         (length,) = _LENGTH.unpack_from(request)
         envelope = json.loads(request[_LENGTH.size : _LENGTH.size + length])
-        self._programs.keep(envelope["key"], program)
+        self._programs.keep(envelope["key"], program, shared=shared)
 
     def _library(self) -> str:
         """The directory of the prelude, compiled once for this toolchain."""

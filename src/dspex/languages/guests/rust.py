@@ -24,6 +24,11 @@ COMMON: Final = ()
 _CHANNEL: Final = 3
 _HEADER: Final = struct.Struct("@HP")
 _SOURCE, _BINARY, _SAID = "program.rs", "program", "said"
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/bin:/bin",
+    "TMPDIR": "/run/sandbox/tmp",
+    "LANG": "C.UTF-8",
+}  # all that `env!` finds
 _MOST: Final = 1 << 22  # bytes of what the compiler says
 _NO_NEW_FILTER: Final = "the second filter could not be put in place"
 
@@ -51,7 +56,7 @@ def main(channel: int) -> NoReturn:
         told, program, rest = speech.receive_program()
         try:
             if program < 0:
-                speech.keep(_made(told))
+                speech.keep("" if _settings["shared"] else "alone", _made(told))
                 continue
             _enter(told)
             _refuse_processes()
@@ -70,22 +75,30 @@ def main(channel: int) -> NoReturn:
 
 def _made(told: dict[str, Any]) -> bytes:
     """The binary. Raises `Failure`, with what the compiler says."""
-    place = os.environ["TMPDIR"]
+    place, home = os.environ["TMPDIR"], os.getcwd()
     with open(f"{place}/{_SOURCE}", "w", encoding="utf-8") as file:
         file.write(told["source"])
     command = [*_settings["compiler"], *told["flags"], "-o", _BINARY, _SOURCE]
     with open(f"{place}/{_SAID}", "w+b") as said:
         try:
-            done = subprocess.run(command, cwd=place, stderr=said, check=False, timeout=_settings["patience"])
+            os.chmod(home, 0)  # the run's own files, which may be others the next time, are not compiled in
+            done = subprocess.run(
+                command, cwd=place, env=_ENVIRONMENT, stderr=said, check=False, timeout=_settings["patience"]
+            )
         except subprocess.TimeoutExpired:
             text = f"the program took longer than {_settings['patience']:g} s to compile"
             raise Failure("timeout", "Timeout", text) from None
         except OSError as error:
             raise Failure("killed", "OSError", f"the compiler cannot be started: {error}") from None
+        finally:
+            os.chmod(home, 0o700)
         said.seek(0)
         words = said.read(_MOST).decode("utf-8", "replace")
     if done.returncode or not os.path.exists(f"{place}/{_BINARY}"):
         raise rust_errors.failure(words, done.returncode, told["code"], told["inserted"])
+    size = os.path.getsize(f"{place}/{_BINARY}")
+    if size > _settings["keeps"]:
+        raise Failure("value_limit", "TooLarge", f"the binary takes {size:,} bytes, {_settings['keeps']:,} are allowed")
     with open(f"{place}/{_BINARY}", "rb") as file:
         binary = file.read()
     for name in (_SOURCE, _SAID, _BINARY):

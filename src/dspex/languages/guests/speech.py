@@ -98,9 +98,9 @@ class Speech:
         program = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else -1
         return data + self._read(HEADER.size - len(data)), program
 
-    def keep(self, program: bytes) -> None:
-        """Give the host what was made, which hands it back with the request itself."""
-        self._send(_KEEP, 0, b"", [program])
+    def keep(self, token: str, compiled: bytes) -> None:
+        """Give the host what was compiled, to keep under the name that it has told a token for."""
+        self._send(_KEEP, 0, token.encode(), [compiled])
 
     def answer(self, value: object, type: str | None = None) -> None:
         """The program's value; one that cannot cross is told by its type and repr."""

@@ -21,7 +21,7 @@ defmodule Dspex.Errors do
   def explained(kind, reason, stack, marked) do
     reason = if kind == :error, do: Exception.normalize(:error, reason, stack), else: reason
     own = Enum.filter(stack, &own?/1)
-    line = place(reason, own) || marked
+    line = place(reason) || line(own) || marked
     trace = Exception.format(kind, reason, own)
     plain(kind_of(reason), type(kind, reason), message(kind, reason), line, nil, trace)
   end
@@ -32,10 +32,14 @@ defmodule Dspex.Errors do
   defp kind_of(%ErlangError{original: reason}) when reason in [:enospc, :edquot, :efbig], do: "disk_limit"
   defp kind_of(_), do: "runtime"
 
-  defp place(%{line: line}, _) when is_integer(line), do: line
-  defp place(_, own), do: Enum.find_value(own, fn {_, _, _, at} -> if at[:line] && at[:line] > 0, do: at[:line] end)
+  defp place(%{line: line}) when is_integer(line), do: line
+  defp place(_), do: nil
 
-  defp own?({_, _, _, at}), do: at |> Keyword.get(:file, '') |> to_string() |> String.starts_with?("<program")
+  # The line of the innermost frame that has one.
+  def line(own), do: Enum.find_value(own, fn {_, _, _, at} -> if at[:line] && at[:line] > 0, do: at[:line] end)
+
+  # Whether a frame is of the program.
+  def own?({_, _, _, at}), do: at |> Keyword.get(:file, '') |> to_string() |> String.starts_with?("<program")
 
   defp type(:error, %module{}), do: inspect(module)
   defp type(:throw, _), do: "throw"

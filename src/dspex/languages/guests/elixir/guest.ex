@@ -9,7 +9,7 @@
 defmodule Dspex.Guest do
   @moduledoc false
 
-  alias Dspex.{Errors, Json, Leader, Program}
+  alias Dspex.{Errors, Json, Leader}
 
   @execute 1
   @return 3
@@ -19,7 +19,8 @@ defmodule Dspex.Guest do
   @ready 20
   @displays 1000
 
-  defstruct [:port, :settings, :leader, :binding, :env, held: <<>>, cells: 0, tools: [], offered: nil, calls: %{}, number: 0, shown: 0]
+  # `dialect` is the language: Dspex.Program for Elixir, Dspex.Erlang.
+  defstruct [:port, :settings, :dialect, :leader, :binding, :env, held: <<>>, cells: 0, tools: [], offered: nil, calls: %{}, number: 0, shown: 0]
 
   def main do
     settings = System.get_env("DSPEX_GUEST") |> Json.decode()
@@ -27,33 +28,33 @@ defmodule Dspex.Guest do
     Process.register(self(), Dspex.Server)
     {:ok, _} = Application.ensure_all_started(:elixir)
     Dspex.Signals.install()
-    guest = %__MODULE__{settings: settings, leader: Leader.start(), binding: [], env: env()}
+    dialect = if settings["dialect"] == "erlang", do: Dspex.Erlang, else: Dspex.Program
+    guest = fresh(%__MODULE__{settings: settings, dialect: dialect, leader: Leader.start()})
     rehearse(guest)
     port = Port.open({:fd, 3, 3}, [:binary, :stream, :eof])
     frame(port, @ready, 0, [], [])
     serve(%{guest | port: port})
   end
 
-  defp env do
-    {_, _, env} = Code.eval_quoted_with_env(quote(do: import(Dspex)), [], Code.env_for_eval(file: "<program>", line: 1))
-    env
+  defp fresh(guest) do
+    {binding, env} = guest.dialect.fresh()
+    %{guest | binding: binding, env: env}
   end
 
   # What the first program would be the first to do, is loaded and done now.
   defp rehearse(guest) do
-    for code <- ["x = 1\nx + 1", "Enum.map([1], fn x -> x end)", "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend"] do
-      perform(%{guest | env: env()}, %{"code" => code, "timeout" => 60, "tools" => [], "directory" => nil, "environment" => %{}}, %{}, fn _ -> :ok end)
+    for code <- guest.dialect.rehearsal() do
+      perform(guest, %{"code" => code, "timeout" => 60, "tools" => [], "directory" => nil, "environment" => %{}}, %{"y" => 1}, fn _ -> :ok end)
     end
 
-    :code.purge(Dspex.Rehearsal)
-    :code.delete(Dspex.Rehearsal)
+    for module <- guest.dialect.rehearsed(), do: :code.purge(module) && :code.delete(module)
   end
 
   # --- The channel -------------------------------------------------------------------------------------------------------
 
   defp serve(guest) do
     {@execute, body, buffers, guest} = next(guest)
-    {envelope, values} = opened(body, buffers)
+    {envelope, values} = opened(guest, body, buffers)
     guest |> perform(envelope, values, &answer(guest.port, &1)) |> serve()
   end
 
@@ -88,8 +89,8 @@ defmodule Dspex.Guest do
 
   defp cut(_), do: 16
 
-  defp opened(<<length::little-32, envelope::binary-size(length), values::binary>>, buffers) do
-    {Json.decode(envelope), if(values == <<>>, do: %{}, else: Json.decode(values, buffers))}
+  defp opened(guest, <<length::little-32, envelope::binary-size(length), values::binary>>, buffers) do
+    {Json.decode(envelope), if(values == <<>>, do: %{}, else: Json.decode(values, buffers, guest.dialect.null()))}
   end
 
   defp frame(port, kind, flags, body, buffers) do
@@ -107,13 +108,13 @@ defmodule Dspex.Guest do
     forget_interruptions()
     enter(envelope)
     guest = offer(guest, envelope["tools"])
-    binding = Enum.reduce(values, guest.binding, fn {name, value}, all -> Keyword.put(all, String.to_atom(name), value) end)
+    binding = Enum.reduce(values, guest.binding, fn {name, value}, all -> guest.dialect.bind(all, name, value) end)
     file = if guest.cells == 1, do: "<program>", else: "<program #{guest.cells}>"
 
-    case Program.read(envelope["code"], file, guest.settings) do
+    case guest.dialect.read(envelope["code"], file, guest.settings) do
       {:ok, tree} ->
-        env = %{guest.env | file: file}
-        {outcome, guest} = watched(guest, fn -> Program.run(tree, binding, env) end, envelope["timeout"])
+        {dialect, env} = {guest.dialect, guest.env}
+        {outcome, guest} = watched(guest, fn -> dialect.run(tree, binding, env, file) end, envelope["timeout"])
         answer.(outcome |> told(guest))
         guest
 
@@ -172,7 +173,7 @@ defmodule Dspex.Guest do
         {:left, guest}
 
       {:DOWN, ^reference, :process, _, reason} ->
-        {{:error, Errors.explained(:exit, reason, [], nil)}, guest}
+        {{:error, guest.dialect.explained(:exit, reason, [], nil)}, guest}
 
       {:dspex_call, from, name, arguments} ->
         guest |> call(from, name, arguments) |> attend(pid, reference, deadline)
@@ -204,7 +205,7 @@ defmodule Dspex.Guest do
   defp offer(%{tools: tools} = guest, tools), do: guest
 
   defp offer(guest, tools) do
-    {module, env} = Dspex.Tools.imported(tools, guest.offered, guest.env)
+    {module, env} = guest.dialect.offer(tools, guest.offered, guest.env)
     %{guest | tools: tools, offered: module, env: env}
   end
 
@@ -222,7 +223,7 @@ defmodule Dspex.Guest do
   defp settle(guest) do
     case cut(guest.held) do
       {@return, body, buffers, rest} ->
-        {envelope, values} = opened(body, buffers)
+        {envelope, values} = opened(guest, body, buffers)
         {{pid, tag}, calls} = Map.pop(guest.calls, envelope["number"], {self(), nil})
         outcome = if envelope["failed"], do: {:error, envelope["type"], envelope["message"]}, else: {:ok, values["result"]}
         if tag, do: send(pid, {tag, outcome})
@@ -249,19 +250,20 @@ defmodule Dspex.Guest do
 
   defp told({:error, error}, _), do: {[], [], false, %{"error" => error}}
   defp told(:left, _), do: {[], [], false, %{"type" => "SystemExit"}}
-  defp told({:value, nil}, _), do: {[], [], false, %{}}
 
-  defp told({:value, value}, guest) do
+  defp told({:value, nothing}, _) when nothing in [nil, :null], do: {[], [], false, %{}}
+
+  defp told({:value, value}, %{dialect: dialect} = guest) do
     {text, buffers, tagged} = Json.encode(value)
     limit = guest.settings["value"]
 
     if IO.iodata_length(text) + IO.iodata_length(buffers) > limit do
       {[], [], false, %{"error" => Errors.plain("value_limit", "ArgumentError", "the value takes more than #{limit} bytes")}}
     else
-      {text, buffers, tagged, %{"type" => Errors.type_of(value)}}
+      {text, buffers, tagged, %{"type" => dialect.type_of(value)}}
     end
   catch
-    {:not_carried, _} -> {[], [], false, %{"type" => Errors.type_of(value), "repr" => value |> inspect() |> String.slice(0, 2000)}}
+    {:not_carried, _} -> {[], [], false, %{"type" => dialect.type_of(value), "repr" => value |> dialect.shown() |> String.slice(0, 2000)}}
   end
 
   defp answer(port, {text, buffers, tagged, envelope}) do
@@ -281,11 +283,14 @@ defmodule Dspex do
 
   @doc false
   def call_tool(name, arguments) do
-    case ask({:dspex_call, name, arguments}) do
+    case ask_tool(name, arguments) do
       {:ok, value} -> value
       {:error, type, message} -> raise Dspex.ToolError, type: type, message: message
     end
   end
+
+  @doc false
+  def ask_tool(name, arguments), do: ask({:dspex_call, name, arguments})
 
   defp ask(request) do
     tag = make_ref()
@@ -308,6 +313,13 @@ defmodule Dspex.Tools do
   # A module with a function for each tool, of its own number of arguments and fewer, or of up to eight; and the environment in
   # which it stands imported in the place of the one before.
   def imported(tools, before, env) do
+    module = made(tools, Dspex)
+    env = if before, do: evaluated(quote(do: import(unquote(before), only: [])), env), else: env
+    {module, evaluated(quote(do: import(unquote(module))), env)}
+  end
+
+  # A module whose functions ask `caller` to call the tool of their name.
+  def made(tools, caller) do
     module = Module.concat(Dspex, "Offered#{System.unique_integer([:positive])}")
 
     functions =
@@ -317,13 +329,12 @@ defmodule Dspex.Tools do
 
         quote do
           @doc unquote(about || false)
-          def unquote(String.to_atom(name))(unquote_splicing(arguments)), do: Dspex.call_tool(unquote(name), unquote(arguments))
+          def unquote(String.to_atom(name))(unquote_splicing(arguments)), do: unquote(caller).call_tool(unquote(name), unquote(arguments))
         end
       end
 
     Module.create(module, {:__block__, [], functions}, Macro.Env.location(__ENV__))
-    env = if before, do: evaluated(quote(do: import(unquote(before), only: [])), env), else: env
-    {module, evaluated(quote(do: import(unquote(module))), env)}
+    module
   end
 
   defp evaluated(quoted, env) do

@@ -22,6 +22,7 @@ defmodule Dspex.Json do
   end
 
   defp out(nil, _), do: "null"
+  defp out(:null, _), do: "null"
   defp out(true, _), do: "true"
   defp out(false, _), do: "false"
   defp out(atom, _) when is_atom(atom), do: text(name(atom))
@@ -81,7 +82,7 @@ defmodule Dspex.Json do
     if String.valid?(key), do: named(rest, [{key, value} | pairs], with_kind(kind, :text))
   end
 
-  defp named([{key, value} | rest], pairs, kind) when is_atom(key) and key not in [nil, true, false] do
+  defp named([{key, value} | rest], pairs, kind) when is_atom(key) and key not in [nil, :null, true, false] do
     named([{Atom.to_string(key), value} | rest], pairs, with_kind(kind, :atom), :named)
   end
 
@@ -118,8 +119,9 @@ defmodule Dspex.Json do
 
   # --- In ----------------------------------------------------------------------------------------------------------------
 
-  def decode(text, buffers \\ <<>>) do
-    {value, _} = value(text, buffers)
+  # `null` is what null becomes: nil in Elixir, null in Erlang.
+  def decode(text, buffers \\ <<>>, null \\ nil) do
+    {value, _} = value(text, {buffers, null})
     value
   end
 
@@ -129,7 +131,7 @@ defmodule Dspex.Json do
   defp value(<<?[, rest::binary>>, b), do: array(rest, b)
   defp value(<<"true", rest::binary>>, _), do: {true, rest}
   defp value(<<"false", rest::binary>>, _), do: {false, rest}
-  defp value(<<"null", rest::binary>>, _), do: {nil, rest}
+  defp value(<<"null", rest::binary>>, {_, null}), do: {null, rest}
   defp value(<<?-, c, rest::binary>> = all, _) when c in ?0..?9, do: digits(rest, all, 2, c - ?0, -1)
   defp value(<<c, rest::binary>> = all, _), do: digits(rest, all, 1, c - ?0, 1)
 
@@ -206,7 +208,7 @@ defmodule Dspex.Json do
   defp behind(<<c, rest::binary>>, c), do: rest
   defp behind(<<_, rest::binary>>, c), do: behind(rest, c)
 
-  defp untagged("bytes", [offset, length], b), do: :binary.copy(binary_part(b, offset, length))
+  defp untagged("bytes", [offset, length], {b, _}), do: :binary.copy(binary_part(b, offset, length))
   defp untagged("int", <<"-0x", digits::binary>>, _), do: -String.to_integer(digits, 16)
   defp untagged("int", <<"0x", digits::binary>>, _), do: String.to_integer(digits, 16)
   defp untagged("str", parts, _), do: IO.iodata_to_binary(parts)

@@ -5,6 +5,23 @@ defmodule Dspex.Program do
 
   alias Dspex.Errors
 
+  def null, do: nil
+
+  def fresh do
+    {_, _, env} = Code.eval_quoted_with_env(quote(do: import(Dspex)), [], Code.env_for_eval(file: "<program>", line: 1))
+    {[], env}
+  end
+
+  def rehearsal, do: ["x = 1\nx + 1", "Enum.map([1], fn x -> x end)", "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend"]
+  def rehearsed, do: [Dspex.Rehearsal]
+
+  def bind(binding, name, value), do: Keyword.put(binding, String.to_atom(name), value)
+
+  defdelegate offer(tools, before, env), to: Dspex.Tools, as: :imported
+  defdelegate explained(class, reason, stack, line), to: Errors
+  defdelegate type_of(value), to: Errors
+  defdelegate shown(value), to: Kernel, as: :inspect
+
   # The tree of a program, or the error of one that cannot be read.
   def read(code, file, settings) do
     case Code.string_to_quoted(code, file: file, columns: true) do
@@ -20,8 +37,8 @@ defmodule Dspex.Program do
   end
 
   # Runs in the program's own process; what it comes to is {outcome, binding, env}.
-  def run(tree, binding, env) do
-    step(statements(tree), nil, binding, env)
+  def run(tree, binding, env, file) do
+    step(statements(tree), nil, binding, %{env | file: file})
   end
 
   defp statements({:__block__, _, list}), do: list

@@ -69,6 +69,11 @@ impl Json {
         self.as_object()?.get(name)
     }
 
+    /// A member of a list, a tuple or a set by its place.
+    pub fn at(&self, place: usize) -> Option<&Json> {
+        self.as_array()?.get(place)
+    }
+
     /// The same as a type of Rust's: `json.to::<Vec<i64>>()`.
     pub fn to<T: FromJson>(&self) -> Result<T, Mismatch> {
         let mut writer = Writer::default();
