@@ -17,6 +17,7 @@ from typing import Final
 
 _MOST: Final = 1 << 30  # bytes of a directory
 _AT_HAND: Final = 1 << 26  # bytes in memory
+_SHARE: Final = 64  # of what a directory may hold, one part may be kept before somebody looks how much there is
 _SUM: Final = 32
 
 
@@ -28,6 +29,7 @@ class Programs:
         os.chmod(directory, 0o700)
         self._directory = directory
         self._most = most
+        self._unseen = 0  # bytes that were kept since the directory was looked through
         self._lock = threading.Lock()
         self._hand: OrderedDict[str, bytes] = OrderedDict()
 
@@ -63,7 +65,10 @@ class Programs:
             os.rename(made, path)
         except OSError:
             _forget(made)
-        self._shrink()
+        self._unseen += len(program)
+        if self._unseen > self._most // _SHARE:
+            self._unseen = 0
+            self._shrink()
 
     def _take(self, name: str, program: bytes) -> None:
         with self._lock:
