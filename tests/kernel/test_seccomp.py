@@ -655,6 +655,27 @@ t.join()
     assert output(body) == "thread"
 
 
+def test_a_narrowing_filter_ends_what_the_first_allows():
+    """Over one with subprocesses it refuses processes and further filters; threads and all else go on."""
+    body = """
+import subprocess, threading
+confine(Rules(subprocesses=True, narrows=True))
+assert subprocess.run(["/bin/true"]).returncode == 0
+seccomp.install(seccomp.narrowing())
+for each in [os.fork, lambda: subprocess.run(["/bin/true"]), lambda: os.posix_spawn("/bin/true", ["true"], {}),
+             lambda: seccomp.install(seccomp.narrowing())]:
+    try:
+        each()
+        print("ran", each)
+    except PermissionError:
+        pass
+t = threading.Thread(target=print, args=("thread",))
+t.start()
+t.join()
+"""
+    assert output(body) == "thread"
+
+
 def test_no_threads_without_the_rule():
     """With `threads` off no thread starts."""
     body = """

@@ -495,6 +495,9 @@ def _launchers() -> set[int]:
     """The processes that this one has started and not reaped."""
     found: set[int] = set()
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children") as file:
-            found |= {*map(int, file.read().split())}
+        try:
+            with open(f"/proc/self/task/{thread}/children") as file:
+                found |= {*map(int, file.read().split())}
+        except FileNotFoundError:  # the thread has just ended, and left its children to another
+            continue
     return found
