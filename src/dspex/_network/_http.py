@@ -216,20 +216,20 @@ class _Connection:
         """The whole body with values for placeholders; whole, because its length has to be told first."""
         body = bytearray()
         while isinstance(event := await self._next_body_event(), h11.Data):
-            body += event.data
             self._hold(len(event.data))
+            body += event.data
         self._hold(self._exchange.growth_in(body))
         return self._exchange.in_text(bytes(body))
 
     def _hold(self, more: int) -> None:
         """Count bytes of the body that this request has read whole. Raises `_AnswerError`."""
         guest = self._conversation.guest
+        if self._held + more > MOST_EXCHANGED_BODY:
+            raise _AnswerError(413, f"with secrets_in_body a body holds at most {MOST_EXCHANGED_BODY} bytes")
+        if guest.held + more > MOST_HELD:
+            raise _AnswerError(503, f"with secrets_in_body all bodies at once hold at most {MOST_HELD} bytes")
         self._held += more
         guest.held += more
-        if self._held > MOST_EXCHANGED_BODY:
-            raise _AnswerError(413, f"with secrets_in_body a body holds at most {MOST_EXCHANGED_BODY} bytes")
-        if guest.held > MOST_HELD:
-            raise _AnswerError(503, f"with secrets_in_body all bodies at once hold at most {MOST_HELD} bytes")
 
     def _let_go(self) -> None:
         self._conversation.guest.held -= self._held
