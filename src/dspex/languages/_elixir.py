@@ -19,12 +19,13 @@ from dspex.languages._foreign import Foreign, Start
 if TYPE_CHECKING:
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
+    from dspex.languages._base import Request
 
 _MIB: Final = 1 << 20
 _GUEST: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "elixir")
 _INSTALL: Final = "apt-get install elixir"
-# One scheduler of each kind, none that spins while it waits, no more address space than is needed.
-_FLAGS: Final = ("-S", "1:1", "-SDcpu", "1:1", "-SDio", "1", "-A", "1", "-sbwt", "none", "-MMscs", "64")
+# One scheduler of each kind, none that spins while it waits.
+_FLAGS: Final = ("-S", "1:1", "-SDcpu", "1:1", "-SDio", "1", "-A", "1", "-sbwt", "none")
 KEYWORDS: Final = frozenset(
     ("after", "and", "catch", "do", "else", "end", "false", "fn", "in", "nil", "not", "or", "rescue", "true", "when")
 )
@@ -106,6 +107,10 @@ class Elixir(Foreign):
         if isinstance(name, str) and re.match(r"[A-Z]", name):
             return "is not a name of a variable in elixir: begin with a small letter or _"
         return super().name_fault(name)
+
+    def extras(self, request: Request) -> dict[str, object]:
+        """See `Foreign.extras`."""
+        return {"session": request.session}
 
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """See `Foreign.start`."""

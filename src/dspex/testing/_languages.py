@@ -35,6 +35,7 @@ PARTS: Final = frozenset(
             "await",
             "big_integers",
             "bytes",
+            "bytes_apart",
             "columns",
             "data",
             "files",

@@ -137,9 +137,14 @@ defmodule Dspex.Erlang do
 
   defp step([], value, bindings, env), do: {{:value, value}, bindings, env}
 
-  # As in Erlang's shell: a variable, or all of them, may be forgotten, and be bound anew then.
-  defp step([{:call, _, {:atom, _, :f}, []} | rest], _, _, env), do: step(rest, :ok, :erl_eval.new_bindings(), env)
-  defp step([{:call, _, {:atom, _, :f}, [{:var, _, name}]} | rest], _, bindings, env), do: step(rest, :ok, :erl_eval.del_binding(name, bindings), env)
+  # As in Erlang's shell, unless the program has an f of its own: a variable, or all of them, may be forgotten, and be bound anew then.
+  defp step([{:call, _, {:atom, _, :f}, []} | rest], _, _, env) when not is_map_key(env.forms, {:function, :f, 0}) do
+    step(rest, :ok, :erl_eval.new_bindings(), env)
+  end
+
+  defp step([{:call, _, {:atom, _, :f}, [{:var, _, name}]} | rest], _, bindings, env) when not is_map_key(env.forms, {:function, :f, 1}) do
+    step(rest, :ok, :erl_eval.del_binding(name, bindings), env)
+  end
 
   defp step([expression | rest], _, bindings, env) do
     try do
