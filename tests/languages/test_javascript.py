@@ -214,3 +214,14 @@ def test_memory_is_bounded(executor):
     ):
         assert executor.execute(code).error.kind == "memory_limit"
     assert executor.execute("typeof a").unwrap() == "undefined"
+
+
+@pytest.mark.parametrize(("language", "options"), [("javascript", {"runtime": "quickjs"}), ("rust", {}), ("wasm", {})])
+def test_where_nothing_looks_for_what_is_forbidden(language, options):
+    """A policy that forbids by name is refused, and not passed over."""
+    policy = SecurityPolicy(forbidden_modules=("fs",))
+    with (
+        CodeExecutor(language, policy=policy, **options) as executor,
+        pytest.raises(PolicyError, match="forbidden_modules"),
+    ):
+        executor.execute("1")

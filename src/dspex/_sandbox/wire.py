@@ -55,10 +55,11 @@ def header(kind: int, flags: int, body: int, buffers: int) -> bytes:
 
 
 class Decoder:
-    """Turns a stream of bytes into frames; `limit` bounds body and buffers together."""
+    """Turns a stream of bytes into frames; `limit` bounds body and buffers together, `kept` those of a KEEP."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, kept: int = 0) -> None:
         self._limit = limit
+        self.kept = kept
         self._data = bytearray()
         self._needed = HEADER.size
 
@@ -89,7 +90,8 @@ class Decoder:
             raise MalformedFrame(f"a frame cannot start with {magic!r}")
         if kind not in _FROM_GUESTS:
             raise MalformedFrame(f"kind {kind} is not one that a guest may send")
-        if body + buffers > self._limit:
-            raise MalformedFrame(f"{body + buffers:,} bytes announced, {self._limit:,} allowed")
+        limit = self.kept if kind == KEEP else self._limit
+        if body + buffers > limit:
+            raise MalformedFrame(f"{body + buffers:,} bytes announced, {limit:,} allowed")
         self._needed = HEADER.size + body + buffers
         return magic, kind, flags, body, buffers

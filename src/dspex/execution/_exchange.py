@@ -73,7 +73,7 @@ class Exchange:
         self.displays: Displays | None = None  # once there is one
         self._language = language
         self._limit = limit
-        self._decoder = wire.Decoder(2 * limit + _ENVELOPE)
+        self._decoder = wire.Decoder(2 * limit + _ENVELOPE, language.runtime.keeps)
         self._loan: tuple[int, int] | None = None  # descriptor and size of the memory file that was lent
         self.ready = False  # the guest has said that its runtime has started
         self.reply: Answer | Breach | None = None
@@ -117,6 +117,7 @@ class Exchange:
             self._see(frame)
             return
         if frame.kind == wire.KEEP:
+            self._decoder.kept = 0  # one for each request
             self._language.keep(str(frame.body, "utf-8"), frame.buffers)
             return
         if self.calls is None:

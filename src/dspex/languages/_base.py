@@ -19,6 +19,7 @@ class Runtime(NamedTuple):
     files: bool = False  # its guests take large buffers as memory files
     announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
     executes: bool = False  # a guest becomes another program (execve) once it is confined
+    keeps: int = 0  # bytes of what a guest compiles that the host takes, to give it to guests to come
     narrows: bool = False  # a guest puts a second filter over the first, which can only refuse more
     children: bool = False  # the runtime starts processes of its own
     # Not 0: it reserves address space, so RLIMIT_DATA bounds it. Bytes of private memory that it may take for itself; of one that

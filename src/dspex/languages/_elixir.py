@@ -69,6 +69,7 @@ class Elixir(Foreign):
     name = "elixir"
     dialect = "elixir"  # which of the guest's readers
     keywords = KEYWORDS
+    checks = True
     largest = 1 << 62
     carried = (Foreign.carried | {"date", "datetime"}) - {"float"}
     runtime = Runtime(

@@ -87,6 +87,7 @@ class Foreign:
     largest: int = (1 << 53) - 1  # integers beyond it, either way, cross as `~int`
     carried: ClassVar[frozenset[str]] = frozenset(("bytes", "dict", "float", "frozenset", "int", "set", "str", "tuple"))
     keywords: ClassVar[frozenset[str]] = frozenset()  # words that are no names of variables
+    checks: ClassVar[bool] = False  # its guests look for what a policy forbids by name
 
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """How guests come to life here. Raises `UnknownLanguageError` where the runtime is not installed."""
@@ -126,6 +127,10 @@ class Foreign:
             raise IsolationError(
                 f"{self.name} takes isolation level 'namespaces': its runtime starts processes, which level 'landlock' "
                 "cannot end (`dspex doctor` shows what this host offers)"
+            )
+        if not self.checks and (policy.forbidden_modules or policy.forbidden_calls):
+            raise PolicyError(
+                f"forbidden_modules, forbidden_calls: nothing looks for them in {self.name} here; the sandbox stands without"
             )
         if imports:
             raise PolicyError(f"imports names {imports[0]!r}; in {self.name} write the import in the program")
@@ -191,7 +196,7 @@ class Foreign:
                 encoded = self._encoded(values)
                 text, buffers = encoded.text.encode(), [memoryview(buffer).cast("B") for buffer in encoded.buffers]
                 envelope["tagged"] = encoded.tagged
-        head = json.dumps(envelope).encode()
+        head = _said(envelope)
         return b"".join((_LENGTH.pack(len(head)), head, text)), buffers
 
     def _plain(self, values: dict[str, object]) -> bytes:
@@ -226,6 +231,13 @@ class Foreign:
             except msgspec.DecodeError as error:
                 raise _values.MalformedValue(f"the value is no JSON: {error}") from None
         return _values.decode(text, buffers, tagged=tagged, limit=limit)
+
+
+def _said(envelope: Mapping[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(envelope)
+    except UnicodeEncodeError:  # half a surrogate pair, in the environment say
+        return json.dumps(envelope).encode()
 
 
 def _sayable(text: str) -> str:

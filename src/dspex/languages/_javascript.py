@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex.errors import PolicyError, UnknownLanguageError, UsageError
+from dspex.errors import UnknownLanguageError, UsageError
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
 
@@ -165,10 +165,6 @@ class QuickJS(Foreign):
 
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """See `Foreign.start`."""
-        if policy.forbidden_modules or policy.forbidden_calls:
-            raise PolicyError(
-                "forbidden_modules, forbidden_calls: on quickjs nothing looks for them; use runtime='node'"
-            )
         home = os.path.dirname(self._library)
         with open(os.path.join(_GUEST, "quickjs.js"), encoding="utf-8") as file:
             prelude = file.read()
@@ -189,6 +185,7 @@ class Node(Foreign):
 
     name = "javascript"
     keywords = KEYWORDS
+    checks = True
     carried = Foreign.carried | {"date", "datetime"}
     runtime = Runtime(
         announces=True,

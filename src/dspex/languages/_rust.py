@@ -82,7 +82,13 @@ class _Toolchain(NamedTuple):
     release: tuple[int, ...]
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """What of it guests see besides; a distribution's own lies where every guest's libraries do."""
+        return () if self.sysroot in ("/", "/usr") else (self.sysroot,)
+
+    @property
     def edition(self) -> str:
+        """The newest that it knows."""
         return "2024" if self.release >= (1, 85) else "2021"
 
 
@@ -118,6 +124,7 @@ class Rust(Foreign):
         executes=True,
         children=True,
         narrows=True,
+        keeps=64 * _MIB,
         data=1024 * _MIB,
         threads=32,
         open_files=64,
@@ -132,7 +139,9 @@ class Rust(Foreign):
             raise UnknownLanguageError(f"no rustc with a cc to link by is on the path; install them: {_INSTALL}")
         self._toolchain = found
         self._profile = profile
-        self._binaries = _Binaries(os.path.join(_cache.root(), "rust", _cache.key([found.version])))
+        with open(_PRELUDE, "rb") as file:
+            self._made_from = _cache.key([found.version, file.read()])
+        self._binaries = _Binaries(os.path.join(_cache.root(), "rust", self._made_from))
 
     @staticmethod
     def runtimes() -> list[Found]:
@@ -163,13 +172,14 @@ class Rust(Foreign):
         second = seccomp.assemble(seccomp.Rules(executes=True))
         return Start(
             guest="dspex.languages.guests.rust",
-            mounts=(chain.compiler, chain.sysroot, library, self._binaries.directory, *_linker()),
+            mounts=(chain.compiler, *chain.libraries, library, self._binaries.directory, *_linker()),
             environment={"DSPEX_VALUE": str(limits.value)},
             profile={
                 "compiler": compiler,
                 "filter": second.hex(),
                 "seccomp": syscalls.NUMBERS["seccomp"],
                 "opening": _OPENING,
+                "keeps": self.runtime.keeps - 1024,
             },
         )
 
@@ -182,7 +192,8 @@ class Rust(Foreign):
         prefix = _opening(types, [tool.name for tool in request.tools])
         source = f"{prefix}{_body(request.code)}{_CLOSING}"
         flags = _PROFILES[self._profile]
-        binary, keep = self._binaries.find([source, *flags, self._toolchain.version])
+        once = [secrets.token_hex(16)] if _READS.search(request.code) else []
+        binary, keep = self._binaries.find([source, *flags, *once])
         told = {
             **self.envelope(request),
             "source": source,
@@ -199,9 +210,7 @@ class Rust(Foreign):
 
     def _library(self) -> str:
         """The directory of the prelude, compiled once for this toolchain."""
-        with open(_PRELUDE, "rb") as file:
-            prelude = file.read()
-        return _cache.directory("rust-prelude", _cache.key([prelude, self._toolchain.version]), self._compile)
+        return _cache.directory("rust-prelude", self._made_from, self._compile)
 
     def _compile(self, place: str) -> None:
         chain = self._toolchain
@@ -237,6 +246,8 @@ _CLOSING: Final = """
 })() { Ok(value) => { let name = dspex::name_of(&value); dspex::told(name, (&&&dspex::Probe(&value)).told()) }
 Err(error) => dspex::erred(&*error) } }) }
 """
+# What compiles files of the working directory in, which may be others the next time: such a binary is for one run.
+_READS: Final = re.compile(r"\binclude\w*\s*!|\bmod\s+\w+\s*;|\bpath\s*=")
 _MAIN: Final = re.compile(r"^\s*(?:pub\s+)?fn\s+main\s*\(", re.MULTILINE)
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from dspex.errors import UnknownLanguageError, UsageError, VariableError
-from dspex.languages import _cache, _values
+from dspex.languages import _cache
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
 
@@ -39,7 +39,7 @@ class Wasm(Foreign):
 
     name = "wasm"
     sources = (str, bytes)
-    runtime = Runtime(data=1, threads=8)
+    runtime = Runtime(data=1, threads=8, keeps=_KEPT)
 
     def __init__(self, fuel: int | None = None) -> None:
         if fuel is not None and (not isinstance(fuel, int) or isinstance(fuel, bool) or fuel < 1):
@@ -63,7 +63,7 @@ class Wasm(Foreign):
             guest="dspex.languages.guests.wasm",
             mounts=(self._library,),
             sys_path=(os.path.dirname(self._library),),
-            profile={"fuel": self._fuel, "directories": directories},
+            profile={"fuel": self._fuel, "directories": directories, "keeps": _KEPT // 2},
         )
 
     def encode(self, request: Request) -> tuple[bytes, list[memoryview]]:
@@ -79,13 +79,9 @@ class Wasm(Foreign):
         told = {**self.envelope(request), "keep": keep, "session": request.session}
         return self.framed(told, given)
 
-    def decode(self, text: bytes, buffers: bytes | memoryview, tagged: bool, limit: int) -> object:
-        """See `Language.decode`. What a guest compiled is kept for the module that it was given, and for no other."""
-        value = _values.decode(text, buffers, tagged=tagged, limit=limit)
-        if isinstance(value, dict) and value.keys() == {"value", "keep", "compiled"}:
-            self._compiled.keep(value["keep"], value["compiled"])
-            return value["value"]
-        return value
+    def keep(self, token: str, data: bytes) -> None:
+        """See `Language.keep`. What a guest compiled is for the module that it was given, and for no other."""
+        self._compiled.keep(token, data)
 
 
 def _arguments(variables: Mapping[str, object]) -> dict[str, Any]:
@@ -158,11 +154,11 @@ class _Compiled:
                 self._expected.popitem(last=False)
         return token
 
-    def keep(self, token: object, compiled: object) -> None:
+    def keep(self, token: str, compiled: bytes) -> None:
         """What a guest with this token compiled; anything else is forgotten."""
         with self._lock:
-            key = self._expected.pop(token, None) if isinstance(token, str) else None
-            if key is None or not isinstance(compiled, bytes) or not compiled or len(compiled) > _KEPT:
+            key = self._expected.pop(token, None)
+            if key is None or not compiled or len(compiled) > _KEPT:
                 return
             self._size += len(compiled) - len(self._kept.pop(key, b""))
             self._kept[key] = compiled

@@ -50,10 +50,9 @@ def main(channel: int) -> NoReturn:
     while True:
         told, values, buffers = speech.receive_raw()
         try:
-            _enter(told)
             if told["keep"] or not os.path.exists(told["binary"]):
-                speech.keep(told["keep"], _compiled(told))
-                _await(told["binary"])
+                _hand_over(speech, told, _compiled(told))
+            _enter(told)  # not before: what a run's environment is may not be compiled in
             _become(told["binary"], channel, values, buffers)
         except Failure as failure:
             speech.fail(failure)
@@ -80,8 +79,14 @@ def _compiled(told: dict[str, Any]) -> str:
     return _BINARY
 
 
-def _await(path: str) -> None:
+def _hand_over(speech: Speech, told: dict[str, Any], binary: str) -> None:
     """Until the host has put the binary where it can be executed. Raises `Failure` when it does not."""
+    path, size = told["binary"], os.path.getsize(binary)
+    if size > _settings["keeps"]:
+        raise Failure("value_limit", "TooLarge", f"the binary takes {size:,} bytes, {_settings['keeps']:,} are allowed")
+    with open(binary, "rb") as file:
+        speech.keep(told["keep"], file.read())
+    os.unlink(binary)
     end = time.monotonic() + _PATIENCE
     while not os.path.exists(path):
         if time.monotonic() > end:

@@ -82,10 +82,9 @@ class Speech:
         end = _LENGTH.size + length
         return json.loads(body[_LENGTH.size : end]), body[end:], bytes(buffers)
 
-    def keep(self, token: str, path: str) -> None:
-        """Give the host a file to keep under the name that it has told a token for."""
-        with open(path, "rb") as file:
-            self._send(_KEEP, 0, token.encode(), [file.read()])
+    def keep(self, token: str, compiled: bytes) -> None:
+        """Give the host what was compiled, to keep under the name that it has told a token for."""
+        self._send(_KEEP, 0, token.encode(), [compiled])
 
     def answer(self, value: object, type: str | None = None) -> None:
         """The program's value; one that cannot cross is told by its type and repr."""

@@ -53,10 +53,12 @@ def prepare(profile: dict[str, Any]) -> None:
 
 def _rehearse() -> None:
     """Compile and call a module of ours, so that guests find done what else they would do first. Never WASI: it has threads."""
-    told = {"timeout": 60.0, "tools": [], "keep": "kept", "session": False, "environment": {}, "directory": None}
-    given = {"module": _REHEARSED, "compiled": b"", "call": "", "args": [1, 2], "write": [], "read": None}
-    value, _ = Guest(Speech(-1, 0)).run(Asked(told, given))
-    Guest(Speech(-1, 0)).run(Asked({**told, "keep": ""}, {**given, "compiled": value["compiled"]}))
+    import wasmtime
+
+    compiled = bytes(wasmtime.Module(_engine, _REHEARSED).serialize())
+    told = {"timeout": 60.0, "tools": [], "keep": "", "session": False, "environment": {}, "directory": None}
+    given = {"module": _REHEARSED, "compiled": compiled, "call": "", "args": [1, 2], "write": [], "read": None}
+    Guest(Speech(-1, 0)).run(Asked(told, given))
 
 
 def reseed() -> None:
@@ -115,10 +117,7 @@ class Guest:
             except BaseException:
                 self._store, self._instance = before  # a module that failed does not take the place of one that did not
                 raise
-            kind = None if value is None else _kind_of(value)
-            if told["keep"]:
-                return {"value": value, "keep": told["keep"], "compiled": self._compiled}, kind
-            return value, kind
+            return value, None if value is None else _kind_of(value)
         except wasmtime.ExitTrap as leave:
             if leave.code == 0:
                 raise Left from None
@@ -137,7 +136,8 @@ class Guest:
 
         given = asked.variables
         module = self._module(given["module"], given["compiled"])
-        self._compiled = module.serialize() if asked.envelope["keep"] else b""
+        if asked.envelope["keep"] and len(compiled := bytes(module.serialize())) <= _settings["keeps"]:
+            self._speech.keep(asked.envelope["keep"], compiled)
         self._store = store = wasmtime.Store(_engine)
         store.set_epoch_deadline(1)
         if _settings["fuel"] is not None:
