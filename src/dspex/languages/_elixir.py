@@ -41,9 +41,9 @@ class _Installed(NamedTuple):
     version: str
 
     @property
-    def libraries(self) -> str:
-        """Elixir's own compiled modules."""
-        return os.path.join(self.elixir, "lib", "elixir", "ebin")
+    def libraries(self) -> list[str]:
+        """Elixir's own compiled modules, those of them that programs use."""
+        return [os.path.join(self.elixir, "lib", name, "ebin") for name in ("elixir", "logger", "eex", "ex_unit")]
 
 
 def find() -> _Installed | None:
@@ -130,7 +130,7 @@ class Elixir(Foreign):
                 "-boot",
                 "start_clean",
             ),
-            *("-pa", found.libraries, "-pa", os.path.join(found.elixir, "lib", "logger", "ebin"), "-pa", guest),
+            *(word for path in (*found.libraries, guest) for word in ("-pa", path)),
             *("-s", "Elixir.Dspex.Guest", "main"),
         ]
         settings = {

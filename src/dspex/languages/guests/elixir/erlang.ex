@@ -18,6 +18,11 @@ defmodule Dspex.Erlang do
 
   def null, do: :null
 
+  def begin do
+    :ok = :logger.remove_handler(:default)
+    :ok = :logger.add_handler(:default, :logger_std_h, %{config: %{type: :standard_error}})
+  end
+
   def fresh do
     {:module, Dspex} = Code.ensure_loaded(Dspex)
     {:erl_eval.new_bindings(), %__MODULE__{}}
@@ -151,7 +156,7 @@ defmodule Dspex.Erlang do
       [expression] |> lines() |> Enum.map(&expanded(&1, env)) |> :erl_eval.exprs(bindings, {:value, &called(env, &1, &2)})
     catch
       kind, reason ->
-        case Erlang.Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line)) do
+        case Erlang.Errors.explained(kind, reason, __STACKTRACE__, {"<program>", Process.get(:dspex_line)}) do
           :left -> {:left, bindings, env}
           error -> {{:error, error}, bindings, env}
         end

@@ -7,24 +7,30 @@ defmodule Dspex.Errors do
   end
 
   # What a program that cannot be read is told: where, and why.
-  def unreadable(meta, message, token) do
+  def unreadable(meta, message, token, file) do
     {before, behind} = if is_tuple(message), do: message, else: {message, ""}
     text = "#{before}#{if is_binary(token), do: token, else: inspect(token)}#{behind}"
     type = if token == "" or String.contains?(text, "missing terminator"), do: "TokenMissingError", else: "SyntaxError"
     line = meta[:line]
-    plain("syntax", type, text, line, meta[:column], "** (#{type}) <program>:#{line}: #{text}")
+    plain("syntax", type, text, line, meta[:column], "** (#{type}) #{file}:#{line}: #{text}")
   end
 
-  # What a program raised, threw or exited with; `marked` is the line that it was on.
+  # What a program raised, threw or exited with; `marked` is where it was: {file, line}.
   def explained(:exit, :normal, _, _), do: :left
+
+  # What ended a process that this one was linked to.
+  def explained(:exit, {%{__exception__: true} = exception, stack}, _, marked) when is_list(stack), do: explained(:error, exception, stack, marked)
 
   def explained(kind, reason, stack, marked) do
     reason = if kind == :error, do: Exception.normalize(:error, reason, stack), else: reason
-    own = Enum.filter(stack, &own?/1)
-    line = place(reason) || line(own) || marked
-    trace = Exception.format(kind, reason, own)
-    plain(kind_of(reason), type(kind, reason), message(kind, reason), line, nil, trace)
+    place = place(reason)
+    own = stack |> Enum.filter(&own?/1) |> evaluated(if(place, do: nil, else: marked))
+    plain(kind_of(reason), type(kind, reason), message(kind, reason), place || line(own), nil, Exception.format(kind, reason, own))
   end
+
+  # What is evaluated has no frames of its own: the line that it was on is the last one.
+  defp evaluated([], {file, line}), do: [{:elixir_eval, :__FILE__, 1, [file: String.to_charlist(file), line: line]}]
+  defp evaluated(own, _), do: own
 
   defp kind_of(%module{}) when module in [SyntaxError, TokenMissingError, CompileError], do: "syntax"
   defp kind_of(%File.Error{reason: reason}) when reason in [:enospc, :edquot, :efbig], do: "disk_limit"
@@ -46,7 +52,9 @@ defmodule Dspex.Errors do
   defp type(:exit, _), do: "exit"
   defp type(_, other), do: type_of(other)
 
-  defp message(:error, %_{} = exception), do: Exception.message(exception)
+  defp message(:error, %_{} = exception), do: exception |> Exception.message() |> String.trim()
+  defp message(:exit, {:shutdown, status}) when is_integer(status), do: "the program ended with status #{status}"
+  defp message(:exit, reason), do: Exception.format_exit(reason)
   defp message(kind, reason), do: "#{kind}: #{inspect(reason)}"
 
   # The name of a value's type, as `result.value_type` has it.

@@ -28,7 +28,10 @@ defmodule Dspex.Guest do
     {:ok, _} = Application.ensure_all_started(:elixir)
     Dspex.Signals.install()
     dialect = if settings["dialect"] == "erlang", do: Dspex.Erlang, else: Dspex.Program
-    guest = %__MODULE__{settings: settings, dialect: dialect, leader: Leader.start()}
+    leader = Leader.start()
+    Leader.take_over(leader)
+    dialect.begin()
+    guest = %__MODULE__{settings: settings, dialect: dialect, leader: leader}
     rehearse(begun(guest))
     guest = begun(guest)
     port = Port.open({:fd, 3, 3}, [:binary, :stream, :eof])
@@ -239,126 +242,4 @@ defmodule Dspex.Guest do
     {told, _, _} = Json.encode(envelope)
     frame(port, @answer, flag(tagged), [<<byte_size(text)::little-32>>, text, told], buffers)
   end
-end
-
-# What a program comes to, as the host is told: {text of the value, buffers, whether it holds tags, envelope}.
-defmodule Dspex.Answer do
-  @moduledoc false
-
-  alias Dspex.{Errors, Json}
-
-  def left, do: {<<>>, [], false, %{"type" => "SystemExit"}}
-  def failed(error), do: {<<>>, [], false, %{"error" => error}}
-
-  def of(:left, _, _), do: left()
-  def of({:error, error}, _, _), do: failed(error)
-  def of({:value, nothing}, _, _) when nothing in [nil, :null], do: {<<>>, [], false, %{}}
-
-  def of({:value, value}, dialect, limit) do
-    {text, buffers, tagged} = Json.encode(value)
-
-    if byte_size(text) + IO.iodata_length(buffers) > limit do
-      failed(Errors.plain("value_limit", "ArgumentError", "the value takes more than #{limit} bytes"))
-    else
-      {text, buffers, tagged, %{"type" => dialect.type_of(value)}}
-    end
-  catch
-    {:not_carried, _} -> {<<>>, [], false, %{"type" => dialect.type_of(value), "repr" => value |> dialect.shown() |> String.slice(0, 2000)}}
-  end
-end
-
-# What every program finds imported.
-defmodule Dspex do
-  @moduledoc "Functions of the sandbox."
-
-  @doc "Show something: a text, or a map of MIME types to contents."
-  def display(bundle) when is_map(bundle) and not is_struct(bundle), do: ask({:dspex_show, bundle})
-  def display(text) when is_binary(text), do: ask({:dspex_show, %{"text/plain" => text}})
-  def display(other), do: ask({:dspex_show, %{"text/plain" => inspect(other)}})
-
-  @doc false
-  def call_tool(name, arguments) do
-    case ask_tool(name, arguments) do
-      {:ok, value} -> value
-      {:error, type, message} -> raise Dspex.ToolError, type: type, message: message
-    end
-  end
-
-  @doc false
-  def ask_tool(name, arguments), do: ask({:dspex_call, name, arguments})
-
-  defp ask(request) do
-    tag = make_ref()
-    send(Dspex.Server, Tuple.insert_at(request, 1, {self(), tag}))
-
-    receive do
-      {^tag, outcome} -> outcome
-    end
-  end
-end
-
-defmodule Dspex.ToolError do
-  @moduledoc "A tool of the host raised: `type` is the class of its exception."
-  defexception [:type, :message]
-end
-
-defmodule Dspex.Tools do
-  @moduledoc false
-
-  # A module with a function for each tool, of its own number of arguments and fewer, or of up to eight; and the environment in
-  # which it stands imported in the place of the one before.
-  def imported(tools, before, env) do
-    module = made(tools, Dspex)
-    env = if before, do: evaluated(quote(do: import(unquote(before), only: [])), env), else: env
-    {module, evaluated(quote(do: import(unquote(module))), env)}
-  end
-
-  # A module whose functions ask `caller` to call the tool of their name.
-  def made(tools, caller) do
-    module = Module.concat(Dspex, "Offered#{System.unique_integer([:positive])}")
-
-    functions =
-      for %{"name" => name, "parameters" => parameters, "description" => about} <- tools,
-          arity <- 0..max(length(parameters || []), if(parameters, do: 0, else: 8)) do
-        arguments = Macro.generate_arguments(arity, module)
-
-        quote do
-          @doc unquote(about || false)
-          def unquote(String.to_atom(name))(unquote_splicing(arguments)), do: unquote(caller).call_tool(unquote(name), unquote(arguments))
-        end
-      end
-
-    Module.create(module, {:__block__, [], functions}, Macro.Env.location(__ENV__))
-    module
-  end
-
-  defp evaluated(quoted, env) do
-    {_, _, env} = Code.eval_quoted_with_env(quoted, [], env)
-    env
-  end
-end
-
-# SIGUSR2 is how the host interrupts.
-defmodule Dspex.Signals do
-  @moduledoc false
-  @behaviour :gen_event
-
-  def install do
-    :ok = :os.set_signal(:sigusr2, :handle)
-    :gen_event.add_handler(:erl_signal_server, __MODULE__, [])
-  end
-
-  @impl true
-  def init(_), do: {:ok, nil}
-
-  @impl true
-  def handle_event(:sigusr2, state) do
-    send(Dspex.Server, :dspex_interrupt)
-    {:ok, state}
-  end
-
-  def handle_event(_, state), do: {:ok, state}
-
-  @impl true
-  def handle_call(_, state), do: {:ok, :ok, state}
 end

@@ -9,6 +9,14 @@ defmodule Dspex.Leader do
     end)
   end
 
+  # Whatever writes to the machine's own leader (applications, loggers) is heard in order, too.
+  def take_over(leader) do
+    before = Process.whereis(:user)
+    Process.unregister(:user)
+    Process.register(leader, :user)
+    for process <- Process.list(), Process.info(process, :group_leader) == {:group_leader, before}, do: Process.group_leader(process, leader)
+  end
+
   # How many bytes have been printed.
   def printed(leader) do
     send(leader, {:printed, self()})

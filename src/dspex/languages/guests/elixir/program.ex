@@ -7,6 +7,12 @@ defmodule Dspex.Program do
 
   def null, do: nil
 
+  def begin do
+    Application.put_env(:logger, :console, [device: :standard_error], persistent: true)
+    Application.put_env(:logger, :default_handler, [config: [type: :standard_error]], persistent: true)
+    {:ok, _} = Application.ensure_all_started(:logger)
+  end
+
   def fresh do
     {_, _, env} = Code.eval_quoted_with_env(quote(do: import(Dspex)), [], Code.env_for_eval(file: "<program>", line: 1))
     {[], env}
@@ -32,7 +38,7 @@ defmodule Dspex.Program do
         end
 
       {:error, {meta, message, token}} ->
-        {:error, Errors.unreadable(meta, message, token)}
+        {:error, Errors.unreadable(meta, message, token, file)}
     end
   end
 
@@ -44,21 +50,44 @@ defmodule Dspex.Program do
   defp statements({:__block__, _, list}), do: list
   defp statements(one), do: [one]
 
-  defp step([], value, binding, env), do: {{:value, value}, binding, env}
+  defp step([], value, binding, env), do: {attempt(env, fn -> leave(value) end), binding, env}
 
   defp step([statement | rest], _, binding, env) do
     mark(line_of(statement))
 
-    try do
-      Code.eval_quoted_with_env(marked(statement), binding, env)
-    catch
-      kind, reason ->
-        case Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line)) do
-          :left -> {:left, binding, env}
-          error -> {{:error, error}, binding, env}
-        end
-    else
-      {value, binding, env} -> step(rest, value, binding, env)
+    case attempt(env, fn -> statement |> Dspex.Tools.beside(env) |> marked() |> Code.eval_quoted_with_env(binding, env) end) do
+      {:value, {value, binding, env}} -> step(rest, if(definition?(statement), do: nil, else: value), binding, env)
+      outcome -> {outcome, binding, env}
+    end
+  end
+
+  # The value of a module's definition would be its code.
+  defp definition?({name, _, _}), do: name in [:defmodule, :defprotocol, :defimpl]
+  defp definition?(_), do: false
+
+  defp attempt(env, action) do
+    {:value, action.()}
+  catch
+    kind, reason ->
+      line = Process.get(:dspex_line)
+
+      case Errors.explained(kind, reason, __STACKTRACE__, line && {env.file, line}) do
+        :left -> :left
+        error -> {:error, error}
+      end
+  end
+
+  # What the program wanted done at its end, its tests above all: with ExUnit.start they run here.
+  defp leave(value) do
+    case :elixir_config.get_and_put(:at_exit, []) do
+      [] ->
+        Logger.flush()
+        value
+
+      hooks ->
+        Process.delete(:dspex_line)
+        for hook <- hooks, do: hook.(0)
+        leave(value)
     end
   end
 
