@@ -23,6 +23,8 @@ defmodule Dspex.Erlang do
     :ok = :logger.add_handler(:default, :logger_std_h, %{config: %{type: :standard_error}})
   end
 
+  def settle, do: :logger_std_h.filesync(:default)
+
   def fresh do
     {:module, Dspex} = Code.ensure_loaded(Dspex)
     {:erl_eval.new_bindings(), %__MODULE__{}}

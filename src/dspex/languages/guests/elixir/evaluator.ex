@@ -47,7 +47,14 @@ defmodule Dspex.Evaluator do
     state = offer(state, request.tools)
     binding = Enum.reduce(values(request.values, dialect.null()), state.binding, fn {name, value}, all -> dialect.bind(all, name, value) end)
     {outcome, binding, env} = dialect.run(request.tree, binding, state.env, request.file)
+    logged(dialect)
     {Answer.of(outcome, dialect, state.settings["value"]), %{state | binding: binding, env: env}}
+  end
+
+  # What the machine says of processes that crashed is with the logger already: once it answers, it has passed that on.
+  defp logged(dialect) do
+    :sys.get_state(:logger_proxy)
+    dialect.settle()
   end
 
   defp values({<<>>, _}, _), do: %{}

@@ -13,6 +13,8 @@ defmodule Dspex.Program do
     {:ok, _} = Application.ensure_all_started(:logger)
   end
 
+  defdelegate settle(), to: Logger, as: :flush
+
   def fresh do
     {_, _, env} = Code.eval_quoted_with_env(quote(do: import(Dspex)), [], Code.env_for_eval(file: "<program>", line: 1))
     {[], env}
@@ -81,7 +83,6 @@ defmodule Dspex.Program do
   defp leave(value) do
     case :elixir_config.get_and_put(:at_exit, []) do
       [] ->
-        Logger.flush()
         value
 
       hooks ->
