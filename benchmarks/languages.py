@@ -120,12 +120,12 @@ def _missing(executor):
 
 def _compiling(executor, directory):
     """The same program by the same compiler, without a sandbox."""
-    from dspex.languages import _rust
+    from dspex.languages import _rust_source
 
     plan = executor.language.plan(executor.policy, executor.limits, (), "namespaces")
     source, binary = f"{directory}/same.rs", f"{directory}/same"
     with open(source, "w") as file:
-        file.write(_rust._opening({}, []) + _rust._body("1 + 1") + _rust._CLOSING)
+        file.write(_rust_source.wrapped("1 + 1", {}, []).text)
     return _spawned(*plan.profile["compiler"], "-C", "opt-level=0", "-o", binary, source)
 
 
@@ -155,6 +155,25 @@ def _wasm():
         yield _row("wasm: call in a session / in process", *times, "", faster=False)
 
 
+def _rust_data():
+    """Against the same data read and written by the prelude alone, in the guest: std has no JSON."""
+    limits = ResourceLimits(memory="3GiB")
+    timed = "let x = json(&x);\nlet began = std::time::Instant::now();\nlet text = x.to_string();\nlet back: Json = parse(&text)?;\n"
+    with CodeExecutor("rust", profile="release", limits=limits) as executor:
+        own = [
+            executor.execute(f"{timed}assert!(back == x);\nbegan.elapsed().as_secs_f64()", {"x": _ROWS})
+            for _ in range(4)
+        ]
+        ours = [_timed(lambda: executor.execute("x", {"x": _ROWS}).unwrap()) for _ in range(4)]
+    yield _row(
+        "rust: the same rows in and out / the prelude's own parse and print",
+        ours,
+        [each.unwrap() for each in own],
+        "<= 4",
+        faster=False,
+    )
+
+
 def _data():
     size = len(json.dumps(_ROWS))
     for language, program in _OWN_JSON.items():
@@ -172,4 +191,4 @@ def _data():
 
 def languages(given):
     """All of it; the pool keeps up, for there are pauses."""
-    return [row for part in (_javascript, _quickjs, _elixir, _rust, _wasm, _data) for row in part()]
+    return [row for part in (_javascript, _quickjs, _elixir, _rust, _wasm, _data, _rust_data) for row in part()]

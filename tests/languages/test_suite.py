@@ -67,4 +67,4 @@ class TestQuickJS(LanguageSuite):
 class TestRust(LanguageSuite):
     language = "rust"
     words = words.RUST
-    lacks = frozenset({"await", "big_integers", "parallel_tools", "sessions"})
+    lacks = frozenset({"await", "parallel_tools", "sessions"})

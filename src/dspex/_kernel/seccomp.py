@@ -321,6 +321,15 @@ def gates(machine: str = MACHINE) -> bytes:
     return program({**asked, "clone": copy}, ALLOW, machine)
 
 
+def narrowing(machine: str = MACHINE) -> bytes:
+    """The filter over the filter of a guest that has made its program: no process is started any more, no filter added.
+
+    It is short, for it stands over another: what that refuses stays refused.
+    """
+    threads = Check((_is(0, _CLONE_THREAD, mask=_NEW_NAMESPACES | _CLONE_PARENT | _CLONE_THREAD),))
+    return program({**dict.fromkeys(("fork", "vfork", "seccomp"), REFUSE), "clone": threads}, ALLOW, machine)
+
+
 def _locks(rules: Rules) -> dict[str, _Verdict]:
     if rules.subprocesses:
         return {"flock": ALLOW, "fcntl": Check((_is(1, *_FCNTLS, *_SET_LOCK, *_OPEN_FILE_LOCKS),))}

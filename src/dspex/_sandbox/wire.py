@@ -29,6 +29,7 @@ READY: Final = 20  # of a guest whose runtime takes time to start: it has
 TAGGED: Final = 1  # of an ANSWER or a CALL: the value holds tags
 IN_LOAN: Final = 2  # of an ANSWER: the buffers lie in the memory file that the host lent
 IN_MEMORY_FILE: Final = 1  # of an EXECUTE or a RETURN: the buffers come as one sealed memory file
+WITH_PROGRAM: Final = 2  # of an EXECUTE: beside it comes what the guest shall become, as a sealed memory file
 
 MAX_BODY: Final = 0xFFFFFFFF
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LENGTH: Final = struct.Struct("<I")
 _INLINE: Final = 1 << 18  # buffers beyond this many bytes cross in a memory file
+_ON_THE_WAY: Final = (wire.CALL, wire.DISPLAY, wire.READY, wire.KEEP)  # frames behind which the answer is still to come
 _ENVELOPE: Final = 1 << 20  # room for repr, message and traceback beside the value
 
 
@@ -63,10 +64,17 @@ def framed(kind: int, body: bytes, buffers: list[memoryview], *, files: bool = T
     return Message([b"".join((wire.header(kind, 0, len(body), size), body, *buffers))])
 
 
+def _with_program(body: bytes, buffers: list[memoryview], program: memoryview) -> Message:
+    """An EXECUTE with the program beside it: a memory file of this run's own, through which no two runs can meet."""
+    size = sum(buffer.nbytes for buffer in buffers)
+    head = wire.header(wire.EXECUTE, wire.WITH_PROGRAM, len(body), size)
+    return Message([b"".join((head, body, *buffers))], _sealed([program], program.nbytes))
+
+
 class Exchange:
     """The state of one request on one channel."""
 
-    __slots__ = ("_decoder", "_language", "_limit", "_loan", "calls", "displays", "ready", "reply")
+    __slots__ = ("_decoder", "_held", "_language", "_limit", "_loan", "calls", "displays", "ready", "reply")
 
     def __init__(self, language: Language, limit: int, calls: Calls | None = None) -> None:
         self.calls = calls
@@ -74,6 +82,7 @@ class Exchange:
         self._language = language
         self._limit = limit
         self._decoder = wire.Decoder(2 * limit + _ENVELOPE, language.runtime.keeps)
+        self._held: tuple[bytes, list[memoryview]] | None = None  # the request, while its program is being made
         self._loan: tuple[int, int] | None = None  # descriptor and size of the memory file that was lent
         self.ready = False  # the guest has said that its runtime has started
         self.reply: Answer | Breach | None = None
@@ -84,14 +93,23 @@ class Exchange:
         return max(65536, min(self._decoder.wanted, 1 << 22))
 
     def opening(self, body: bytes, buffers: list[memoryview]) -> Message:
-        """The request itself."""
-        return framed(wire.EXECUTE, body, buffers, files=self._language.runtime.files)
+        """The request itself; of one whose program must be made first, what that takes and no more."""
+        if not self._language.runtime.programs:
+            return framed(wire.EXECUTE, body, buffers, files=self._language.runtime.files)
+        program, *given = buffers
+        if program.nbytes:
+            return _with_program(body, given, program)
+        self._held = body, given
+        (length,) = _LENGTH.unpack_from(body)
+        return framed(wire.EXECUTE, body[: _LENGTH.size + length], [])
 
     def feed(self, data: bytes) -> Message | None:
         """Take bytes of the guest; what to send back at once, if anything."""
         try:
             frame = self._decoder.feed(data)
-            while frame is not None and frame.kind in (wire.CALL, wire.DISPLAY, wire.READY, wire.KEEP):
+            while frame is not None and frame.kind in _ON_THE_WAY:
+                if frame.kind == wire.KEEP and (message := self._keep(frame)):
+                    return message
                 self._take(frame)
                 frame = self._decoder.feed(b"")
             if frame is None:
@@ -117,8 +135,6 @@ class Exchange:
             self._see(frame)
             return
         if frame.kind == wire.KEEP:
-            self._decoder.kept = 0  # one for each request
-            self._language.keep(str(frame.body, "utf-8"), frame.buffers)
             return
         if self.calls is None:
             raise ValueError("a tool was called in a run that has none")
@@ -143,6 +159,18 @@ class Exchange:
         descriptor = memory.fixed_size("loan", size)
         self._loan = (descriptor, size)
         return Message([wire.header(wire.LENT, 0, 0, 0)], os.dup(descriptor))
+
+    def _keep(self, frame: wire.Frame) -> Message | None:
+        """Something was compiled, once for each request; a program that was made, of which nothing has run yet, is handed back."""
+        self._decoder.kept = 0
+        if not self._language.runtime.programs:
+            self._language.keep(str(frame.body, "utf-8"), frame.buffers)
+            return None
+        if self._held is None or not frame.buffers:
+            raise ValueError("a program was sent that nobody waits for")
+        (body, given), self._held = self._held, None
+        self._language.made(body, frame.buffers, shared=not frame.body)
+        return _with_program(body, given, memoryview(frame.buffers))
 
     def _read(self, frame: wire.Frame) -> Answer:
         if len(frame.body) < _LENGTH.size:

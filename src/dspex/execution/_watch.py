@@ -30,7 +30,8 @@ class Watch:
         self._deadline = deadline
         self._alone = alone
         self._threads = threads  # that the runtime has for itself
-        self._started_cpu = resources.cpu_time(guest.pid)
+        # With that of children who are gone: a compiler, say, whose time is not the program's.
+        self._started_cpu = resources.cpu_time(guest.pid) if alone else resources.tree_usage(guest.pid).cpu
 
     def enforce(self, now: float) -> None:
         """Kill the guest if it is beyond a limit, and keep which."""

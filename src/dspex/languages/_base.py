@@ -19,6 +19,9 @@ class Runtime(NamedTuple):
     files: bool = False  # its guests take large buffers as memory files
     announces: bool = False  # it takes time to start: its guests say READY, and a program's time counts from there
     executes: bool = False  # a guest becomes another program (execve) once it is confined
+    # A guest becomes the program that the host hands it, the first of a request's buffers. Where that is empty it makes it
+    # first, from the envelope alone, and the host keeps what it made before the variables are sent.
+    programs: bool = False
     keeps: int = 0  # bytes of what a guest compiles that the host takes, to give it to guests to come
     narrows: bool = False  # a guest puts a second filter over the first, which can only refuse more
     children: bool = False  # the runtime starts processes of its own
@@ -111,6 +114,12 @@ class Language(Protocol):
 
     def keep(self, token: str, data: bytes) -> None:
         """What a guest compiled, for guests to come; `token` is what this language told it. Raises `ValueError`."""
+        ...
+
+    def made(self, request: bytes, program: bytes, *, shared: bool) -> None:
+        """The program that a guest made of a request (its body, as this language encoded it), for guests to come: of any
+        policy if `shared`, else of this language object's alone.
+        """
         ...
 
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:

@@ -178,6 +178,10 @@ class Foreign:
         """See `Language.keep`: nothing is compiled for others."""
         raise ValueError("a guest sent what nobody keeps")
 
+    def made(self, request: bytes, program: bytes, *, shared: bool) -> None:
+        """See `Language.made`: no guest here makes programs."""
+        raise ValueError("a guest sent what nobody keeps")
+
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
         """See `Language.encode_return`."""
         envelope: dict[str, object] = {"number": number, "failed": failed}

@@ -119,6 +119,10 @@ class Python:
         """See `Language.keep`: nothing is compiled for others."""
         raise ValueError("a guest sent what nobody keeps")
 
+    def made(self, request: bytes, program: bytes, *, shared: bool) -> None:
+        """See `Language.made`: no guest here makes programs."""
+        raise ValueError("a guest sent what nobody keeps")
+
     def encode_return(self, number: int, failed: bool, content: object) -> tuple[bytes, list[memoryview]]:
         """See `Language.encode_return`. Laid out as a request is."""
         if type(content) in _SCALARS:  # what tools most often return needs no pickle

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 import re
-import secrets
 import shutil
+import struct
 import subprocess
-import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dspex._kernel import seccomp, syscalls
 from dspex._sandbox.rootfs import Mount
-from dspex.errors import SandboxStartError, UnknownLanguageError, UsageError, VariableError
-from dspex.languages import _cache
+from dspex.errors import SandboxStartError, UnknownLanguageError, UsageError
+from dspex.languages import _cache, _rust_source, _rust_types
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
+from dspex.languages._programs import Programs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
     from dspex.languages._base import Request
 
 _MIB: Final = 1 << 20
-_PRELUDE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "rust", "prelude.rs")
+_PRELUDE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "rust")
 _INSTALL: Final = "apt-get install rustc-web gcc"
-_KEPT: Final = 1 << 30  # bytes of binaries
+_LENGTH: Final = struct.Struct("<I")
+_CRATE: Final = re.compile(r"lib(\w+?)(?:-[0-9a-f]+)?\.(?:rlib|so)")
+_OLDEST: Final = (1, 85)
+_EDITION: Final = "2024"
+_PATIENCE: Final = 30.0  # seconds that a program may take to compile
 _PROFILES: Final = {"debug": ("-C", "opt-level=0"), "release": ("-C", "opt-level=2")}
 _LINKS: Final = ("cc", "ld", "ld.lld", "as")  # what the linker's driver is made of, where it is there
-_OPENING: Final = "#![allow(warnings)] use dspex::*; fn main() { dspex::begin(); dspex::guarded(|| {"
 _KEYWORDS: Final = frozenset(
     (
         *(
@@ -82,14 +84,11 @@ class _Toolchain(NamedTuple):
     release: tuple[int, ...]
 
     @property
-    def libraries(self) -> tuple[str, ...]:
-        """What of it guests see besides; a distribution's own lies where every guest's libraries do."""
-        return () if self.sysroot in ("/", "/usr") else (self.sysroot,)
-
-    @property
-    def edition(self) -> str:
-        """The newest that it knows."""
-        return "2024" if self.release >= (1, 85) else "2021"
+    def mounts(self) -> tuple[str, ...]:
+        """What guests must see of it. A toolchain of the system's own lies among all else that the system has."""
+        if self.sysroot == "/usr":
+            return self.compiler, "/usr/lib"
+        return (self.sysroot,)
 
 
 @functools.cache
@@ -114,13 +113,19 @@ def _said(*command: str) -> str:
 
 
 class Rust(Foreign):
-    """Rust of the toolchain that is installed. `profile` is "debug", which compiles faster, or "release"."""
+    """Rust of the toolchain that is installed. `profile` is "debug", which compiles faster, or "release".
+
+    `crates` is a directory of crates that the same compiler has compiled (`libNAME.rlib`, `libNAME-HASH.rlib`; procedural macros
+    as `.so`), and of what they depend on: programs name them by `use`. Raises `UnknownLanguageError`, `UsageError`.
+    """
 
     name = "rust"
     keywords = _KEYWORDS
     largest = (1 << 63) - 1
-    carried = Foreign.carried - {"int"}
+    carried = Foreign.carried - {"str"}  # half a surrogate pair is no text here
     runtime = Runtime(
+        announces=True,
+        programs=True,
         executes=True,
         children=True,
         narrows=True,
@@ -131,252 +136,122 @@ class Rust(Foreign):
         last_words=(("memory allocation of", "memory_limit"),),
     )
 
-    def __init__(self, profile: str = "debug") -> None:
+    def __init__(self, profile: str = "debug", crates: str | os.PathLike[str] | None = None) -> None:
         if profile not in _PROFILES:
             raise UsageError(f"profile is {profile!r}; it must be 'debug' or 'release'")
         found = _toolchain()
-        if found is None:
-            raise UnknownLanguageError(f"no rustc with a cc to link by is on the path; install them: {_INSTALL}")
+        if found is None or found.release < _OLDEST:
+            oldest = ".".join(map(str, _OLDEST))
+            raise UnknownLanguageError(
+                f"no rustc {oldest} or later with a cc to link by is on the path; install them: {_INSTALL}"
+            )
         self._toolchain = found
-        self._profile = profile
-        with open(_PRELUDE, "rb") as file:
-            self._made_from = _cache.key([found.version, file.read()])
-        self._binaries = _Binaries(os.path.join(_cache.root(), "rust", self._made_from))
+        self._flags = _PROFILES[profile]
+        self._programs = Programs(os.path.join(_cache.root(), "rust"))
+        self._crates = _crates(crates) if crates is not None else {}
+        parts: list[bytes | str] = [found.version, *self._flags, *(text for _, text in _prelude())]
+        self._made_of = _cache.key([*parts, *(_digest(path) for path in self._crates.values())])
 
     @staticmethod
     def runtimes() -> list[Found]:
         """What there is of Rust on this machine."""
         found = _toolchain()
-        if found is None:
+        if found is None or found.release < _OLDEST:
             return [Found("rustc", "", "", _INSTALL)]
         return [Found("rustc", ".".join(map(str, found.release)), found.compiler, _INSTALL)]
 
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """See `Foreign.start`."""
-        library = self._library()
-        chain = self._toolchain
+        library, chain, linker = self._library(), self._toolchain, _linker()
         compiler = [
-            *(
-                chain.compiler,
-                "--crate-name",
-                "main",
-                "--edition",
-                chain.edition,
-                "--error-format=json",
-                "-C",
-                "debuginfo=0",
-            ),
-            *("-C", "strip=symbols", "-C", "codegen-units=1", "--extern", f"dspex={library}/libdspex.rlib"),
-            *("--remap-path-prefix", "/run/sandbox/tmp/program.rs=<program>", "--sysroot", chain.sysroot),
+            *(chain.compiler, "--sysroot", chain.sysroot, "--crate-name", "program", "--edition", _EDITION),
+            *("--error-format=json", "-Awarnings", "-C", f"linker={linker[0].target}", "-C", "codegen-units=1"),
+            *("-C", "debuginfo=0", "-C", "strip=symbols", "--extern", f"dspex={library}/libdspex.rlib"),
+            *(word for name, path in self._crates.items() for word in ("--extern", f"{name}={path}")),
         ]
-        second = seccomp.assemble(seccomp.Rules(executes=True))
+        directories = sorted({os.path.dirname(path) for path in self._crates.values()})
+        compiler += [word for directory in directories for word in ("-L", f"dependency={directory}")]
         return Start(
             guest="dspex.languages.guests.rust",
-            mounts=(chain.compiler, *chain.libraries, library, self._binaries.directory, *_linker()),
-            environment={"DSPEX_VALUE": str(limits.value)},
+            mounts=(*chain.mounts, library, *directories, *linker),
             profile={
                 "compiler": compiler,
-                "filter": second.hex(),
-                "seccomp": syscalls.NUMBERS["seccomp"],
-                "opening": _OPENING,
+                "patience": _PATIENCE,
                 "keeps": self.runtime.keeps - 1024,
+                "shared": not policy.mounts(),  # else what these show may have been compiled in
+                "filter": seccomp.narrowing().hex(),
+                "seccomp": syscalls.NUMBERS["seccomp"],
             },
         )
 
     def encode(self, request: Request) -> tuple[bytes, list[memoryview]]:
-        """See `Language.encode`."""
+        """See `Language.encode`. The first of the buffers is the program, if it has been compiled before."""
         if request.session or isinstance(request.code, tuple):
             raise UsageError("rust has no sessions: a program is compiled as a whole; use execute")
         self.check_names(request)
-        types = {name: _type_of(name, value) for name, value in request.variables.items()}
-        prefix = _opening(types, [tool.name for tool in request.tools])
-        source = f"{prefix}{_body(request.code)}{_CLOSING}"
-        flags = _PROFILES[self._profile]
-        once = [secrets.token_hex(16)] if _READS.search(request.code) else []
-        binary, keep = self._binaries.find([source, *flags, *once])
-        told = {
-            **self.envelope(request),
-            "source": source,
-            "prefix": len(prefix),
-            "flags": flags,
-            "binary": binary,
-            "keep": keep,
-        }
-        return self.framed(told, dict(request.variables))
+        types = {name: _rust_types.type_of(value) for name, value in request.variables.items()}
+        source = _rust_source.wrapped(request.code, types, [tool.name for tool in request.tools])
+        key = _cache.key([self._made_of, source.text])
+        program = self._programs.find(key)
+        told = {**self.envelope(request), "key": key, "inserted": source.inserted}
+        if program is None:
+            told |= {"code": request.code, "source": source.text, "flags": self._flags}
+        body, buffers = self.framed(told, dict(request.variables))
+        return body, [memoryview(program or b""), *buffers]
 
-    def keep(self, token: str, data: bytes) -> None:
-        """See `Language.keep`."""
-        self._binaries.keep(token, data)
+    def made(self, request: bytes, program: bytes, *, shared: bool) -> None:
+        """See `Language.made`: under the name that this language gave the request, whatever the guest says."""
+        (length,) = _LENGTH.unpack_from(request)
+        envelope = json.loads(request[_LENGTH.size : _LENGTH.size + length])
+        self._programs.keep(envelope["key"], program, shared=shared)
 
     def _library(self) -> str:
         """The directory of the prelude, compiled once for this toolchain."""
-        return _cache.directory("rust-prelude", self._made_from, self._compile)
+        parts = (text for _, text in (("version", self._toolchain.version.encode()), *_prelude()))
+        return _cache.directory("rust-prelude", _cache.key(parts), self._compile)
 
     def _compile(self, place: str) -> None:
         chain = self._toolchain
         command = [
-            *(
-                chain.compiler,
-                "--crate-name",
-                "dspex",
-                "--crate-type",
-                "rlib",
-                "--edition",
-                "2021",
-                "-C",
-                "opt-level=2",
-            ),
-            *("-C", "debuginfo=0", "--sysroot", chain.sysroot, "-o", os.path.join(place, "libdspex.rlib"), _PRELUDE),
+            *(chain.compiler, "--sysroot", chain.sysroot, "--crate-name", "dspex", "--crate-type", "rlib"),
+            *("--edition", _EDITION, "-C", "opt-level=2", "-C", "debuginfo=0"),
+            *("-o", os.path.join(place, "libdspex.rlib"), os.path.join(_PRELUDE, "prelude.rs")),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
             raise SandboxStartError(f"the prelude for rust cannot be compiled: {done.stderr[-2000:]}")
 
 
+def _crates(directory: str | os.PathLike[str]) -> dict[str, str]:
+    """The compiled crates of a directory, by name. Raises `UsageError` where there are none."""
+    place = os.path.realpath(directory)
+    try:
+        files = sorted(os.listdir(place))
+    except OSError as error:
+        raise UsageError(f"crates is {str(directory)!r}, which cannot be read: {error.strerror}") from None
+    found = {named[1]: os.path.join(place, file) for file in files if (named := _CRATE.fullmatch(file))}
+    if not found:
+        raise UsageError(
+            f"crates is {str(directory)!r}, which holds no libNAME.rlib; compile them with --crate-type rlib"
+        )
+    return found
+
+
+def _digest(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _prelude() -> list[tuple[str, bytes]]:
+    """Its files, by name."""
+    found = []
+    for name in sorted(os.listdir(_PRELUDE)):
+        with open(os.path.join(_PRELUDE, name), "rb") as file:
+            found.append((name, file.read()))
+    return found
+
+
 def _linker() -> list[Mount]:
-    """The programs that link, under their own names, whatever they are links to."""
+    """The programs that link, under their own names, whatever they are links to; what drives them first."""
     found = [(name, shutil.which(name)) for name in _LINKS]
     return [Mount(os.path.realpath(path), f"/usr/bin/{name}") for name, path in found if path]
-
-
-# --- A program as the compiler sees it -----------------------------------------------------------------------------------------
-
-# Behind the program: its value on the way out, or the error that reached the top.
-_CLOSING: Final = """
-})() { Ok(value) => { let name = dspex::name_of(&value); dspex::told(name, (&&&dspex::Probe(&value)).told()) }
-Err(error) => dspex::erred(&*error) } }) }
-"""
-# What compiles files of the working directory in, which may be others the next time: such a binary is for one run.
-_READS: Final = re.compile(r"\binclude\w*\s*!|\bmod\s+\w+\s*;|\bpath\s*=")
-_MAIN: Final = re.compile(r"^\s*(?:pub\s+)?fn\s+main\s*\(", re.MULTILINE)
-
-
-def _opening(types: Mapping[str, str], tools: list[str]) -> str:
-    """All in front of the program, on its first line, so that its lines keep their numbers."""
-    variables = "".join(f" let mut {name}: {kind} = dspex::take({name!r});" for name, kind in types.items()).replace(
-        "'", '"'
-    )
-    macros = "".join(
-        f' macro_rules! {name} {{ ($($a:expr),* $(,)?) => {{ dspex::call("{name}", &[$(dspex::json(&$a)),*]) }} }}'
-        for name in tools
-    )
-    result = "Result<_, Box<dyn std::error::Error>>"
-    return f"{_OPENING}{variables}{macros} match (|| -> {result} {{ Ok({{ "
-
-
-def _body(code: str) -> str:
-    """The program within; one that has a `main` of its own has that called."""
-    return f"{code}\n; main() }})" if _MAIN.search(code) else f"{code}\n}})"
-
-
-def _type_of(name: str, value: object) -> str:
-    """The type that a variable has. Raises `VariableError` for what Rust has nothing for."""
-    match value:
-        case bool():
-            return "bool"
-        case int():
-            if not -(1 << 63) < value < 1 << 63:
-                raise VariableError(f"variable {name!r} is beyond the 64 bits that an i64 has", path=name)
-            return "i64"
-        case float():
-            return "f64"
-        case str():
-            return "String"
-        case bytes() | bytearray():
-            return "Bytes"
-        case None:
-            return "()"
-        case list() if value and (kind := _common(value)):
-            return f"Vec<{kind}>"
-        case dict() if value and all(type(key) is str and not key.startswith("~") for key in value):
-            if kind := _common([*value.values()]):
-                return f"std::collections::HashMap<String, {kind}>"
-    return "Json"
-
-
-def _common(items: list[Any]) -> str:
-    """The one type that all have, if it is a simple one."""
-    kinds = {type(item) for item in items}
-    if len(kinds) != 1:
-        return ""
-    if kinds == {int} and not all(-(1 << 63) < item < 1 << 63 for item in items):
-        return ""
-    return {bool: "bool", int: "i64", float: "f64", str: "String"}.get(kinds.pop(), "")
-
-
-class _Binaries:
-    """Compiled programs, in a directory of this user's that guests see and cannot list.
-
-    An entry's name is a hash of all that it was made from, with a secret, so nobody finds another's program by guessing its text.
-    A guest is told a token for its own program and no other's. The oldest go when there are too many.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-        os.makedirs(directory, mode=0o711, exist_ok=True)
-        os.chmod(directory, 0o711)
-        self._secret = _secret(os.path.dirname(directory))
-        self._expected: OrderedDict[str, str] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def find(self, parts: list[str]) -> tuple[str, str]:
-        """The path of a binary, and a token for whoever compiles it if it is not there."""
-        path = os.path.join(self.directory, _cache.key([self._secret, *parts]))
-        if os.path.exists(path):
-            os.utime(path)
-            return path, ""
-        token = secrets.token_hex(16)
-        with self._lock:
-            self._expected[token] = path
-            while len(self._expected) > 10_000:
-                self._expected.popitem(last=False)
-        return path, token
-
-    def keep(self, token: str, data: bytes) -> None:
-        """What a guest with this token compiled; anything else is forgotten."""
-        with self._lock:
-            path = self._expected.pop(token, None)
-        if path is None or not data or os.path.exists(path):
-            return
-        making = f"{path}.{secrets.token_hex(4)}"
-        try:
-            with open(making, "wb") as file:
-                file.write(data)
-            os.chmod(making, 0o755)
-            os.rename(making, path)
-            self._shrink()
-        except OSError:  # a full disk: then it is compiled again
-            if os.path.exists(making):
-                os.unlink(making)
-
-    def _shrink(self) -> None:
-        entries = []
-        for entry in os.scandir(self.directory):
-            try:
-                found = entry.stat()
-            except FileNotFoundError:  # another process has been faster
-                continue
-            entries.append((found.st_mtime, found.st_size, entry.path))
-        size = sum(each[1] for each in entries)
-        for _, length, path in sorted(entries):
-            if size <= _KEPT:
-                return
-            size -= length
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
-
-
-def _secret(directory: str) -> bytes:
-    """A number of this user's own, made once."""
-    path = os.path.join(directory, ".secret")
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        with open(path, "rb") as file:
-            return file.read()
-    with open(descriptor, "wb") as file:
-        made = secrets.token_bytes(32)
-        file.write(made)
-    return made

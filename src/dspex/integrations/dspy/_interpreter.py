@@ -444,6 +444,12 @@ class Interpreter:
         )
 
 
+# What `__new__` takes is what `__init__` takes, which is DSPy's: who looks at the class shall see that.
+Interpreter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    list(inspect.signature(Interpreter.__init__).parameters.values())[1:]
+)
+
+
 def _check_tool(name: object, function: object) -> None:
     from dspex.languages._values import name_fault
 

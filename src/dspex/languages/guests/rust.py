@@ -1,30 +1,35 @@
-"""The Rust guest: compiles a program where nobody has yet, hands the binary to the host, and becomes it.
+"""The Rust guest: makes the program where nobody has yet, hands it to the host, and becomes what the host hands back.
 
-Theory of operation. One process does both. It may start others (the compiler, the linker) until the binary is there; the host
-is given that before any of the program has run, so a program can have no part in what is kept under its name; and it is run from
-where the host keeps it, for nothing that a guest writes can be executed. Then a second
-filter goes over the first, which refuses new processes, and the process becomes the program: its channel is descriptor 3, its
-variables lie in a file on descriptor 4. What was compiled before is found by its name beneath a directory that cannot be listed.
+Theory of operation. A request comes in one piece or in two. With the program beside it (a sealed memory file of this run's own;
+nothing that a guest writes can be executed) the guest becomes it at once. Without, there is but the text: the compiler and the
+linker run as children, the binary goes to the host, and only then come the variables, and the program beside them. So the host
+has what it keeps before any of the program has run, and what compiles has seen no variable. The values stay in the channel,
+descriptor 3: the program reads them, and is told in its environment how many bytes there are.
+
+In between a second filter goes over the first, which refuses new processes: from there on only the program is left.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import struct
 import subprocess
-import time
 from typing import Any, Final, NoReturn
 
+from . import rust_errors
 from .speech import Failure, Speech
 
 COMMON: Final = ()
-_CHANNEL, _GIVEN = 3, 4
-_PLACE: Final = struct.Struct("<Q")
-_SOURCE, _BINARY = "/run/sandbox/tmp/program.rs", "/run/sandbox/tmp/program"
+_CHANNEL: Final = 3
 _HEADER: Final = struct.Struct("@HP")
-_PATIENCE: Final = 10.0  # seconds for the host to write a file
+_SOURCE, _BINARY, _SAID = "program.rs", "program", "said"
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/bin:/bin",
+    "TMPDIR": "/run/sandbox/tmp",
+    "LANG": "C.UTF-8",
+}  # all that `env!` finds
+_MOST: Final = 1 << 22  # bytes of what the compiler says
 _NO_NEW_FILTER: Final = "the second filter could not be put in place"
 
 _settings: dict[str, Any] = {}
@@ -48,14 +53,60 @@ def main(channel: int) -> NoReturn:
     """In a guest: take one program, and become it."""
     speech = Speech(channel, _settings["value"])
     while True:
-        told, values, buffers = speech.receive_raw()
+        told, program, rest = speech.receive_program()
         try:
-            if told["keep"] or not os.path.exists(told["binary"]):
-                _hand_over(speech, told, _compiled(told))
-            _enter(told)  # not before: what a run's environment is may not be compiled in
-            _become(told["binary"], channel, values, buffers)
+            if program < 0:
+                speech.keep("" if _settings["shared"] else "alone", _made(told))
+                continue
+            _enter(told)
+            _refuse_processes()
+            speech.ready()
+            _become(
+                program,
+                channel,
+                [*rest, _settings["value"], *(number for piece in told["inserted"] for number in piece)],
+            )
         except Failure as failure:
             speech.fail(failure)
+
+
+# --- Compiling ------------------------------------------------------------------------------------------------------------
+
+
+def _made(told: dict[str, Any]) -> bytes:
+    """The binary. Raises `Failure`, with what the compiler says."""
+    place, home = os.environ["TMPDIR"], os.getcwd()
+    with open(f"{place}/{_SOURCE}", "w", encoding="utf-8") as file:
+        file.write(told["source"])
+    command = [*_settings["compiler"], *told["flags"], "-o", _BINARY, _SOURCE]
+    with open(f"{place}/{_SAID}", "w+b") as said:
+        try:
+            os.chmod(home, 0)  # the run's own files, which may be others the next time, are not compiled in
+            done = subprocess.run(
+                command, cwd=place, env=_ENVIRONMENT, stderr=said, check=False, timeout=_settings["patience"]
+            )
+        except subprocess.TimeoutExpired:
+            text = f"the program took longer than {_settings['patience']:g} s to compile"
+            raise Failure("timeout", "Timeout", text) from None
+        except OSError as error:
+            raise Failure("killed", "OSError", f"the compiler cannot be started: {error}") from None
+        finally:
+            os.chmod(home, 0o700)
+        said.seek(0)
+        words = said.read(_MOST).decode("utf-8", "replace")
+    if done.returncode or not os.path.exists(f"{place}/{_BINARY}"):
+        raise rust_errors.failure(words, done.returncode, told["code"], told["inserted"])
+    size = os.path.getsize(f"{place}/{_BINARY}")
+    if size > _settings["keeps"]:
+        raise Failure("value_limit", "TooLarge", f"the binary takes {size:,} bytes, {_settings['keeps']:,} are allowed")
+    with open(f"{place}/{_BINARY}", "rb") as file:
+        binary = file.read()
+    for name in (_SOURCE, _SAID, _BINARY):
+        os.unlink(f"{place}/{name}")
+    return binary
+
+
+# --- Running --------------------------------------------------------------------------------------------------------------
 
 
 def _enter(told: dict[str, Any]) -> None:
@@ -65,95 +116,15 @@ def _enter(told: dict[str, Any]) -> None:
         os.chdir(told["directory"])
 
 
-# --- Compiling ------------------------------------------------------------------------------------------------------------
-
-
-def _compiled(told: dict[str, Any]) -> str:
-    """The path of the binary. Raises `Failure`, with what the compiler says."""
-    with open(_SOURCE, "w", encoding="utf-8") as file:
-        file.write(told["source"])
-    command = [*_settings["compiler"], *told["flags"], "-o", _BINARY, _SOURCE]
-    done = subprocess.run(command, cwd="/run/sandbox/tmp", capture_output=True, check=False, close_fds=True)
-    if done.returncode or not os.path.exists(_BINARY):
-        raise _unreadable(done.stderr.decode("utf-8", "replace"), done.returncode, told["prefix"])
-    return _BINARY
-
-
-def _hand_over(speech: Speech, told: dict[str, Any], binary: str) -> None:
-    """Until the host has put the binary where it can be executed. Raises `Failure` when it does not."""
-    path, size = told["binary"], os.path.getsize(binary)
-    if size > _settings["keeps"]:
-        raise Failure("value_limit", "TooLarge", f"the binary takes {size:,} bytes, {_settings['keeps']:,} are allowed")
-    with open(binary, "rb") as file:
-        speech.keep(told["keep"], file.read())
-    os.unlink(binary)
-    end = time.monotonic() + _PATIENCE
-    while not os.path.exists(path):
-        if time.monotonic() > end:
-            raise Failure("killed", "NotKept", "the host did not take what was compiled: its cache may be full")
-        time.sleep(0.0005)
-
-
-def _unreadable(said: str, status: int, prefix: int) -> Failure:
-    errors = [message for message in _messages(said) if message["level"].startswith("error")]
-    if not errors:
-        if status < 0 or "memory allocation" in said:
-            return Failure("memory_limit", "MemoryError", "the compiler needed more memory than the program's limit")
-        return Failure("syntax", "error", f"the compiler ended with status {status}: {said[-2000:]}")
-    first = errors[0]
-    code = (first.get("code") or {}).get("code")
-    line, column = _place(first, prefix)
-    shown = "".join(error.get("rendered") or "" for error in errors).replace(_SOURCE, "<program>")
-    kind = f"error[{code}]" if code else "error"
-    return Failure("syntax", kind, first["message"], line=line, column=column, trace=_without_ours(shown))
-
-
-def _messages(said: str) -> list[dict[str, Any]]:
-    found = []
-    for row in said.splitlines():
-        if row.startswith("{"):
-            try:
-                message = json.loads(row)
-            except ValueError:
-                continue
-            if message.get("$message_type", "diagnostic") == "diagnostic" and "level" in message:
-                found.append(message)
-    return found
-
-
-def _place(message: dict[str, Any], prefix: int) -> tuple[int | None, int | None]:
-    for span in message.get("spans", ()):
-        if span.get("is_primary"):
-            line, column = span["line_start"], span["column_start"]
-            return line, max(1, column - prefix) if line == 1 else column
-    return None, None
-
-
-def _without_ours(text: str) -> str:
-    """Without what the engine wrote in front of the first line."""
-    return text.replace(_settings["opening"], "")
-
-
-# --- Running --------------------------------------------------------------------------------------------------------------
-
-
-def _become(binary: str, channel: int, values: bytes, buffers: bytes) -> NoReturn:
-    path = f"{os.environ['TMPDIR']}/given"
-    with open(path, "wb") as file:
-        file.write(_PLACE.pack(len(values)) + values + buffers)
-    given = os.open(path, os.O_RDONLY)
-    os.unlink(path)
-    os.dup2(given, _GIVEN, inheritable=True)
+def _become(program: int, channel: int, numbers: list[int]) -> NoReturn:
     if channel != _CHANNEL:
+        if program == _CHANNEL:
+            program = os.dup(program)
         os.dup2(channel, _CHANNEL)
     os.set_inheritable(_CHANNEL, True)
-    for number in range(5, 64):
-        try:
-            os.close(number)
-        except OSError:
-            continue
-    _refuse_processes()
-    os.execve(binary, ["program"], dict(os.environ))
+    os.set_inheritable(program, False)
+    os.environ["DSPEX_REST"] = ",".join(map(str, numbers))
+    os.execve(program, ["program"], dict(os.environ))
 
 
 def _refuse_processes() -> None:

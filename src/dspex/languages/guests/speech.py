@@ -6,9 +6,11 @@ the shape of a request.
 
 from __future__ import annotations
 
+import _socket
 import json
 import os
 import struct
+import sys
 from typing import Any, Final, NamedTuple
 
 from . import python_values
@@ -73,14 +75,28 @@ class Speech:
         envelope, values = _opened(body, buffers)
         return Asked(envelope, values)
 
-    def receive_raw(self) -> tuple[dict[str, Any], bytes, bytes]:
-        """The next request, its values as they came: text and buffers."""
-        kind, body, buffers = self._frame()
+    def receive_program(self) -> tuple[dict[str, Any], int, tuple[int, int]]:
+        """The next request up to its envelope: that, the program as a descriptor (-1: it is to be made), and how many bytes of
+        values and of buffers are still to be read.
+        """
+        header, program = self._header_with_descriptor()
+        _, kind, _, length, size = HEADER.unpack(header)
         if kind != _EXECUTE:
             os._exit(71)
-        (length,) = _LENGTH.unpack_from(body)
-        end = _LENGTH.size + length
-        return json.loads(body[_LENGTH.size : end]), body[end:], bytes(buffers)
+        (told,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        envelope: dict[str, Any] = json.loads(self._read(told))
+        return envelope, program, (length - _LENGTH.size - told, size)
+
+    def _header_with_descriptor(self) -> tuple[bytes, int]:
+        channel = _socket.socket(fileno=self._channel)
+        try:
+            data, ancillary, _, _ = channel.recvmsg(HEADER.size, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        finally:
+            channel.detach()
+        if not data:
+            os._exit(0)
+        program = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else -1
+        return data + self._read(HEADER.size - len(data)), program
 
     def keep(self, token: str, compiled: bytes) -> None:
         """Give the host what was compiled, to keep under the name that it has told a token for."""
