@@ -264,11 +264,14 @@ def test_what_a_policy_forbids_is_told_early(language, code, named):
 
 
 def test_what_elixir_cannot_have_is_refused():
-    """Level landlock and network, before a run."""
+    """Level landlock, network and subprocesses, before a run."""
     with pytest.raises(IsolationError, match="namespaces"), CodeExecutor("elixir", isolation="landlock") as executor:
         executor.execute("1")
     policy = SecurityPolicy(network=("a.example:443",))
     with pytest.raises(PolicyError, match="network"), CodeExecutor("elixir", policy=policy) as executor:
+        executor.execute("1")
+    policy = SecurityPolicy(subprocesses=True)
+    with pytest.raises(PolicyError, match="subprocesses"), CodeExecutor("elixir", policy=policy) as executor:
         executor.execute("1")
 
 

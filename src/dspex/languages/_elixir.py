@@ -11,7 +11,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex.errors import SandboxStartError, UnknownLanguageError
+from dspex.errors import PolicyError, SandboxStartError, UnknownLanguageError
 from dspex.languages import _cache
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
@@ -84,6 +84,7 @@ class Elixir(Foreign):
             ("Cannot allocate", "memory_limit"),
             ("Cannot reallocate", "memory_limit"),
             ("Failed to write to erl_child_setup", "policy"),
+            ("no more index entries in atom_tab", "memory_limit"),
         ),
     )
 
@@ -115,6 +116,11 @@ class Elixir(Foreign):
 
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """See `Foreign.start`."""
+        if policy.subprocesses:
+            raise PolicyError(
+                f"subprocesses: the machine of {self.name} starts programs by a system call that no guest may make; "
+                "give the program a tool that starts them"
+            )
         found, guest = self._installed, self._compiled()
         argv = [
             *(os.path.join(found.machine, "beam.smp"), *_FLAGS, "--", "-root", found.erlang, "-bindir", found.machine),

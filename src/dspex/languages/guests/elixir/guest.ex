@@ -36,8 +36,12 @@ defmodule Dspex.Guest do
     guest = begun(guest)
     port = Port.open({:fd, 3, 3}, [:binary, :stream, :eof])
     frame(port, @ready, 0, [], [])
+    written(port)
     serve(%{guest | port: port})
   end
+
+  # A thread of its own writes to descriptors; a program that ended the machine at once would be faster.
+  defp written(port), do: if(Port.info(port, :queue_size) != {:queue_size, 0}, do: written(port))
 
   # With an evaluator: the copy of the one before, or one that knows nothing yet.
   defp begun(guest) do
