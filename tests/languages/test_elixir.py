@@ -181,6 +181,9 @@ def test_names_of_variables(executor, name):
         ("case 5 do\n  1 -> 2\nend", "runtime", "CaseClauseError", "5", 1),
         ("defmodule E do\n  defexception message: \"own\"\nend\nraise E", "runtime", "E", "own", 4),
         ("File.read!(\"nothing\")", "runtime", "File.Error", "no such file", 1),
+        ("Process.exit(self(), :kill)\nProcess.sleep(:infinity)", "runtime", "exit", "killed", None),
+        ("raise <<0x61, 0xFF>>", "runtime", "RuntimeError", "a\ufffd", 1),
+        ("IO.puts(self())", "runtime", "Protocol.UndefinedError", "String.Chars", 1),
         ("spawn_link(fn -> raise \"far\" end)\nProcess.sleep(:infinity)", "runtime", "RuntimeError", "far", None),
     ],
 )  # fmt: skip
@@ -208,6 +211,7 @@ def test_errors(executor, code, kind, type, message, line):
         ("f(X) ->\n  Y.\n1.", "syntax", "CompileError", "'Y' is unbound", 2),
         ("lists:foreach(fun(X) ->\n  Y = X,\n  1 / Y\nend, [0]).", "runtime", "badarith", "arithmetic", 3),
         ('"abc', "syntax", "SyntaxError", "string", 1),
+        ('io:format("~q", [1]).', "runtime", "badarg", "argument", 1),
     ],
 )
 def test_errors_of_erlang(erlang, code, kind, type, message, line):
@@ -222,17 +226,30 @@ def test_what_is_logged_goes_to_stderr(executor):
     result = executor.execute('require Logger\nLogger.warning("careful")\nIO.puts("out")')
     assert (result.stdout, result.error) == ("out\n", None)
     assert "[warning] careful" in result.stderr
-    result = executor.execute(
-        '{_, r} = spawn_monitor(fn -> raise "lost" end)\nreceive do {:DOWN, ^r, _, _, _} -> 1 end'
-    )
-    assert (result.stdout, result.value) == ("", 1)
-    assert "lost" in result.stderr
+    with executor.session() as session:  # the machine logs a crash by a thread of its own
+        session.execute('spawn(fn -> raise "lost" end)').unwrap()
+        cells = (session.execute("Process.sleep(1)") for _ in range(1000))
+        assert next(cell for cell in cells if "lost" in cell.stderr).stdout == ""
 
 
 def test_output_keeps_its_order(executor):
     """Of all processes, and there when the answer is."""
     code = "for n <- 1..200, do: Task.await(Task.async(fn -> IO.puts(n) end))\n:ok"
     assert executor.execute(code).stdout.split() == [str(n) for n in range(1, 201)]
+
+
+def test_a_program_may_end_itself(executor):
+    """Of its own will it leaves without a failure, and what it wanted done at its end is done."""
+    result = executor.execute("Process.exit(self(), :normal)\nProcess.sleep(:infinity)")
+    assert (result.error, result.value_type) == (None, "SystemExit")
+    assert executor.execute('System.at_exit(fn status -> IO.puts("bye #{status}") end)\n1').stdout == "bye 0\n"
+
+
+def test_a_crash_of_the_machine_leaves_nothing_behind(executor):
+    """No dump of its memory is among the files."""
+    result = executor.execute(':erlang.halt(~c"over")')
+    assert result.error.kind == "killed"
+    assert not result.files
 
 
 # --- Policy -------------------------------------------------------------------------------------------------------------
@@ -288,13 +305,15 @@ def test_a_session_is_one_process(executor):
 
 
 def test_a_stopped_cell_leaves_the_session_as_it_was(executor):
-    """At a deadline, or by a process that it is linked to: what was bound before is bound, what the cell bound is not."""
+    """At a deadline, with a full heap, or by a process that it is linked to: what was bound before is bound, and nothing else."""
     with executor.session() as session:
         session.execute("import Integer, only: [pow: 2]\nx = [1, 2]").unwrap()
         stopped = session.execute("x = :other\ny = 1\nProcess.sleep(:infinity)", timeout=0.3).error
         assert stopped.kind == "timeout"
         broken = session.execute("x = :other\nspawn_link(fn -> exit(:bad) end)\nProcess.sleep(:infinity)").error
         assert (broken.kind, broken.type) == ("runtime", "exit")
+        grow = "f = fn f, all -> f.(f, [List.duplicate(1, 1000) | all]) end\nx = :other\nf.(f, [])"
+        assert session.execute(grow).error.kind == "memory_limit"
         assert session.execute("{x, pow(2, 3)}").unwrap() == ([1, 2], 8)
         assert session.execute("y").error.kind == "syntax"
 

@@ -10,7 +10,7 @@ defmodule Dspex.Erlang do
   alias Dspex.{Errors, Erlang}
 
   @own :program
-  @file_name '<program>'
+  @file_name ~c"<program>"
   @offered [display: 1]
 
   # `forms` of `program` by what they define; `others`: the session's other modules, the latest first; `tools`: the module of the tools.
@@ -31,7 +31,7 @@ defmodule Dspex.Erlang do
   end
 
   def rehearsed, do: [@own]
-  def rehearsal, do: ["X = 1, [X + Y || Y <- [1]].", "-record(r, {a}).\nf(X) -> #r{a = X}.\nf(1).\nio:format(\"\")."]
+  def rehearsal, do: ["X = 1, [X + Y || Y <- [1]].", "-record(r, {a}).\nf(X) -> #r{a = X}.\nf(1).\nio:format(\"\").", "error(no)."]
 
   # The host's names begin with a small letter, Erlang's variables with a capital.
   def bind(bindings, <<first::binary-size(1), rest::binary>>, value) do
@@ -50,7 +50,7 @@ defmodule Dspex.Erlang do
     end
   end
 
-  defdelegate explained(class, reason, stack, line), to: Erlang.Errors
+  def exited(reason), do: outcome(Erlang.Errors.explained(:exit, reason, [], nil))
   defdelegate type_of(value), to: Erlang.Errors
   def shown(value), do: :io_lib.format("~tp", [value]) |> IO.chardata_to_string()
 
@@ -158,14 +158,14 @@ defmodule Dspex.Erlang do
       [expression] |> lines() |> Enum.map(&expanded(&1, env)) |> :erl_eval.exprs(bindings, {:value, &called(env, &1, &2)})
     catch
       kind, reason ->
-        case Erlang.Errors.explained(kind, reason, __STACKTRACE__, {"<program>", Process.get(:dspex_line)}) do
-          :left -> {:left, bindings, env}
-          error -> {{:error, error}, bindings, env}
-        end
+        {outcome(Erlang.Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line))), bindings, env}
     else
       {:value, value, bindings} -> step(rest, value, bindings, env)
     end
   end
+
+  defp outcome(:left), do: :left
+  defp outcome(error), do: {:error, error}
 
   # What is called without a module's name.
   defp called(env, name, arguments) do

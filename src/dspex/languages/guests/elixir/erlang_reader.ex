@@ -44,7 +44,7 @@ defmodule Dspex.Erlang.Reader do
   defp preprocessed(text) do
     path = Path.join(System.tmp_dir!(), "program.erl")
     File.write!(path, text)
-    {:ok, reader} = :epp.open(name: String.to_charlist(path), source_name: '<program>', location: {1, 1}, macros: [{:MODULE, :program, :redefine}])
+    {:ok, reader} = :epp.open(name: String.to_charlist(path), source_name: ~c"<program>", location: {1, 1}, macros: [{:MODULE, :program, :redefine}])
     File.rm!(path)
     found = expand(reader, [])
     :epp.close(reader)

@@ -3,8 +3,10 @@ defmodule Dspex.Errors do
   @moduledoc false
 
   def plain(kind, type, message, line \\ nil, column \\ nil, trace \\ "") do
-    %{"kind" => kind, "type" => type, "message" => String.slice(message, 0, 10_000), "line" => line, "column" => column, "traceback" => String.slice(trace, 0, 20_000)}
+    %{"kind" => kind, "type" => type, "message" => said(message, 10_000), "line" => line, "column" => column, "traceback" => said(trace, 20_000)}
   end
+
+  defp said(text, most), do: text |> String.chunk(:valid) |> Enum.map_join(&if(String.valid?(&1), do: &1, else: "\uFFFD")) |> String.slice(0, most)
 
   # What a program that cannot be read is told: where, and why.
   def unreadable(meta, message, token, file) do
@@ -45,7 +47,7 @@ defmodule Dspex.Errors do
   def line(own), do: Enum.find_value(own, fn {_, _, _, at} -> if at[:line] && at[:line] > 0, do: at[:line] end)
 
   # Whether a frame is of the program.
-  def own?({_, _, _, at}), do: at |> Keyword.get(:file, '') |> to_string() |> String.starts_with?("<program")
+  def own?({_, _, _, at}), do: at |> Keyword.get(:file, ~c"") |> to_string() |> String.starts_with?("<program")
 
   defp type(:error, %module{}), do: inspect(module)
   defp type(:throw, _), do: "throw"

@@ -22,10 +22,11 @@ defmodule Dspex.Evaluator do
   end
 
   defp spawned(settings, function) do
-    most = div(settings["memory"], 8)
+    most = div(settings["memory"], 64) * 7
 
+    # In words; an eighth of the memory is for what is not on the heap. The keeper sees all of it, and ends the session.
     # What is appended to a binary counts as garbage to come: megabytes of it need not be looked for at every step.
-    :erlang.spawn_opt(function, max_heap_size: %{size: most, kill: true, error_logger: false}, min_bin_vheap_size: div(most, 8))
+    :erlang.spawn_opt(function, max_heap_size: %{size: most, kill: true, error_logger: true}, min_bin_vheap_size: div(most, 8))
   end
 
   defp wait(state) do
@@ -45,25 +46,26 @@ defmodule Dspex.Evaluator do
   defp run(%{dialect: dialect} = state, request) do
     Process.delete(:dspex_line)
     state = offer(state, request.tools)
-    binding = Enum.reduce(values(request.values, dialect.null()), state.binding, fn {name, value}, all -> dialect.bind(all, name, value) end)
+    binding = Enum.reduce(values(request.values, state), state.binding, fn {name, value}, all -> dialect.bind(all, name, value) end)
     {outcome, binding, env} = dialect.run(request.tree, binding, state.env, request.file)
-    logged(dialect)
+    settle(dialect)
     {Answer.of(outcome, dialect, state.settings["value"]), %{state | binding: binding, env: env}}
   end
 
-  # What the machine says of processes that crashed is with the logger already: once it answers, it has passed that on.
-  defp logged(dialect) do
-    :sys.get_state(:logger_proxy)
+  # What was logged is written; unless the program has had the machine stop, and no logger is left.
+  defp settle(dialect) do
     dialect.settle()
+  catch
+    :exit, _ -> :ok
   end
 
   defp values({<<>>, _}, _), do: %{}
-  defp values({text, buffers}, null) when byte_size(text) < @large, do: Json.decode(text, buffers, null)
+  defp values({text, buffers}, state) when byte_size(text) < @large, do: Json.decode(text, buffers, state.dialect.null())
 
-  defp values({text, buffers}, null) do
-    before = Process.flag(:min_heap_size, Json.heap(byte_size(text)))
+  defp values({text, buffers}, state) do
+    before = Process.flag(:min_heap_size, min(Json.heap(byte_size(text)), div(state.settings["memory"], 32)))
     :erlang.garbage_collect()
-    values = Json.decode(text, buffers, null)
+    values = Json.decode(text, buffers, state.dialect.null())
     Process.flag(:min_heap_size, before)
     values
   end

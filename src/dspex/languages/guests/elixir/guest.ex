@@ -2,7 +2,7 @@
 #
 # Theory of operation. One process, the server, owns the channel (a port on descriptor 3). Programs run in another, the evaluator,
 # with a heap that is bounded and a group leader that writes to descriptor 1; the server waits for its answer, for the deadline, for
-# an interruption (SIGUSR2), and serves its calls of tools meanwhile.
+# an interruption (SIGUSR2), and serves its calls of tools meanwhile. It hears first what the machine logs: why it killed a process.
 #
 # Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
 defmodule Dspex.Guest do
@@ -19,7 +19,7 @@ defmodule Dspex.Guest do
   @displays 1000
 
   # `dialect` is the language: Dspex.Program for Elixir, Dspex.Erlang.
-  defstruct [:port, :settings, :dialect, :leader, :evaluator, :monitor, :copy, held: <<>>, cells: 0, calls: %{}, number: 0, shown: 0]
+  defstruct [:port, :settings, :dialect, :leader, :outputs, :evaluator, :monitor, :copy, held: <<>>, cells: 0, calls: %{}, number: 0, shown: 0]
 
   def main do
     settings = System.get_env("DSPEX_GUEST") |> Json.decode()
@@ -31,17 +31,28 @@ defmodule Dspex.Guest do
     leader = Leader.start()
     Leader.take_over(leader)
     dialect.begin()
+    :erlang.system_flag(:system_logger, self())
     guest = %__MODULE__{settings: settings, dialect: dialect, leader: leader}
     rehearse(begun(guest))
-    guest = begun(guest)
+    guest = begun(%{guest | outputs: Port.list()})
     port = Port.open({:fd, 3, 3}, [:binary, :stream, :eof])
     frame(port, @ready, 0, [], [])
     written(port)
     serve(%{guest | port: port})
   end
 
-  # A thread of its own writes to descriptors; a program that ended the machine at once would be faster.
-  defp written(port), do: if(Port.info(port, :queue_size) != {:queue_size, 0}, do: written(port))
+  # A thread of its own writes to descriptors: what was printed shall be there before the answer, and what was said before a program
+  # runs, which may end the machine at once.
+  defp written(port) do
+    case Port.info(port, :queue_size) do
+      {:queue_size, left} when left > 0 ->
+        :erlang.yield()
+        written(port)
+
+      _ ->
+        :ok
+    end
+  end
 
   # With an evaluator: the copy of the one before, or one that knows nothing yet.
   defp begun(guest) do
@@ -71,7 +82,7 @@ defmodule Dspex.Guest do
   defp serve(guest) do
     {@execute, body, buffers, guest} = next(guest)
     {envelope, values} = opened(body)
-    guest |> perform(envelope, {values, buffers}, &answer(guest.port, &1)) |> serve()
+    guest |> perform(envelope, {values, buffers}, &answer(guest, &1)) |> serve()
   end
 
   # The next frame.
@@ -163,11 +174,12 @@ defmodule Dspex.Guest do
       {:dspex_done, ^evaluator, answer} ->
         {answer, guest}
 
-      {:DOWN, ^monitor, :process, _, :killed} ->
-        {Answer.failed(Errors.plain("memory_limit", "MemoryError", "the program needed more memory than its limit")), begun(guest)}
-
       {:DOWN, ^monitor, :process, _, reason} ->
-        {Answer.failed(guest.dialect.explained(:exit, reason, [], nil)), begun(guest)}
+        {ended(guest, reason), begun(guest)}
+
+      {:log, _, _, arguments, _} = event ->
+        if full?(arguments, evaluator), do: send(self(), {:dspex_full, evaluator}), else: send(:logger_proxy, event)
+        attend(guest, deadline)
 
       {:dspex_call, from, name, arguments} ->
         guest |> call(from, name, arguments) |> attend(deadline)
@@ -188,6 +200,24 @@ defmodule Dspex.Guest do
         {Answer.failed(Errors.plain("timeout", "Deadline", "the program ran longer than its wall time limit")), stopped(guest)}
     end
   end
+
+  # Killed for want of memory, or by the program itself? The machine logs the former, by a thread that may come a moment later.
+  defp ended(%{evaluator: evaluator} = guest, :killed) do
+    receive do
+      {:dspex_full, ^evaluator} -> without_memory()
+      {:log, _, _, [^evaluator, words | _], _} when is_integer(words) -> without_memory()
+    after
+      50 -> :killed |> guest.dialect.exited() |> Answer.of(guest.dialect, 0)
+    end
+  end
+
+  defp ended(guest, reason), do: reason |> guest.dialect.exited() |> Answer.of(guest.dialect, 0)
+
+  defp without_memory, do: Answer.failed(Errors.plain("memory_limit", "MemoryError", "the program needed more memory than its limit"))
+
+  # What is logged of a process that grew too large: which, and how many words it might have had.
+  defp full?([evaluator, words | _], evaluator) when is_integer(words), do: true
+  defp full?(_, _), do: false
 
   # The evaluator's copy, as it is after a cell; of one that was stopped there is none.
   defp kept(%{evaluator: evaluator, monitor: monitor} = guest) do
@@ -242,7 +272,8 @@ defmodule Dspex.Guest do
     %{guest | shown: shown + 1}
   end
 
-  defp answer(port, {text, buffers, tagged, envelope}) do
+  defp answer(%{port: port, outputs: outputs}, {text, buffers, tagged, envelope}) do
+    Enum.each(outputs, &written/1)
     {told, _, _} = Json.encode(envelope)
     frame(port, @answer, flag(tagged), [<<byte_size(text)::little-32>>, text, told], buffers)
   end

@@ -9,7 +9,7 @@ defmodule Dspex.Json do
 
   @depth 200
   @small 0x8000000000000000
-  @space ' \n\r\t'
+  @space ~c" \n\r\t"
 
   # Words of heap with which reading so much text is not stopped by the collector at every step.
   def heap(bytes), do: max(div(bytes, 2), 233)
@@ -152,10 +152,10 @@ defmodule Dspex.Json do
   defp value(<<c, rest::bits>>, all, n, open, with) when c in @space, do: value(rest, all, n + 1, open, with)
 
   defp integer(<<c, rest::bits>>, all, n, l, value, sign, open, with) when c in ?0..?9, do: integer(rest, all, n, l + 1, value * 10 + c - ?0, sign, open, with)
-  defp integer(<<c, rest::bits>>, all, n, l, _, _, open, with) when c in '.eE', do: number(rest, all, n, l + 1, open, with)
+  defp integer(<<c, rest::bits>>, all, n, l, _, _, open, with) when c in ~c".eE", do: number(rest, all, n, l + 1, open, with)
   defp integer(<<rest::bits>>, all, n, l, value, sign, open, with), do: close(open, rest, all, n + l, sign * value, with)
 
-  defp number(<<c, rest::bits>>, all, n, l, open, with) when c in ?0..?9 or c in '+-eE.', do: number(rest, all, n, l + 1, open, with)
+  defp number(<<c, rest::bits>>, all, n, l, open, with) when c in ?0..?9 or c in ~c"+-eE.", do: number(rest, all, n, l + 1, open, with)
   defp number(<<rest::bits>>, all, n, l, open, with), do: close(open, rest, all, n + l, float(binary_part(all, n, l)), with)
 
   # The BEAM reads no 1e22.

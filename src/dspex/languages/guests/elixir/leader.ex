@@ -29,7 +29,7 @@ defmodule Dspex.Leader do
   defp loop(port, count) do
     receive do
       {:io_request, from, reference, request} ->
-        {reply, added} = answer(request, port)
+        {reply, added} = attempt(request, port)
         send(from, {:io_reply, reference, reply})
         loop(port, count + added)
 
@@ -40,6 +40,13 @@ defmodule Dspex.Leader do
       _ ->
         loop(port, count)
     end
+  end
+
+  # Formatting is done here: what cannot be formatted is the asker's error.
+  defp attempt(request, port) do
+    answer(request, port)
+  catch
+    _, _ -> {{:error, :put_chars}, 0}
   end
 
   defp answer({:put_chars, encoding, characters}, port), do: print(port, :unicode.characters_to_binary(characters, encoding))

@@ -11,6 +11,7 @@ defmodule Dspex.Program do
     Application.put_env(:logger, :console, [device: :standard_error], persistent: true)
     Application.put_env(:logger, :default_handler, [config: [type: :standard_error]], persistent: true)
     {:ok, _} = Application.ensure_all_started(:logger)
+    Enum.each(Application.spec(:logger, :modules), &Code.ensure_loaded/1)
   end
 
   defdelegate settle(), to: Logger, as: :flush
@@ -20,13 +21,22 @@ defmodule Dspex.Program do
     {[], env}
   end
 
-  def rehearsal, do: ["x = 1\nx + 1", "Enum.map([1], fn x -> x end)", "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend"]
+  def rehearsal do
+    [
+      "x = 1\nx + 1",
+      "Enum.map([1], fn x -> x end)",
+      "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend",
+      "inspect({self(), :a}) <> to_string(~c\"a\") <> to_string(1)\n:calendar.local_time()\nraise \"no\""
+    ]
+  end
+
   def rehearsed, do: [Dspex.Rehearsal]
 
   def bind(binding, name, value), do: Keyword.put(binding, String.to_atom(name), value)
 
   defdelegate offer(tools, before, env), to: Dspex.Tools, as: :imported
-  defdelegate explained(class, reason, stack, line), to: Errors
+  # The outcome of a program whose process was ended.
+  def exited(reason), do: outcome(Errors.explained(:exit, reason, [], nil))
   defdelegate type_of(value), to: Errors
   defdelegate shown(value), to: Kernel, as: :inspect
 
@@ -73,11 +83,11 @@ defmodule Dspex.Program do
     kind, reason ->
       line = Process.get(:dspex_line)
 
-      case Errors.explained(kind, reason, __STACKTRACE__, line && {env.file, line}) do
-        :left -> :left
-        error -> {:error, error}
-      end
+      outcome(Errors.explained(kind, reason, __STACKTRACE__, line && {env.file, line}))
   end
+
+  defp outcome(:left), do: :left
+  defp outcome(error), do: {:error, error}
 
   # What the program wanted done at its end, its tests above all: with ExUnit.start they run here.
   defp leave(value) do
