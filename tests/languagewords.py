@@ -92,6 +92,35 @@ ELIXIR = Words(
     show='display(%{"text/html" => "<b>shown</b>"})',
 )
 
+ERLANG = Words(
+    add="X + Y.",
+    echo="X.",
+    number="42",
+    out_and_err='io:format("to out~n"),\nio:format(standard_error, "to err~n", []).',
+    raises="f() ->\n  %% here\n  error(wrong).\nf().",
+    raised="wrong",
+    unreadable="X = 1,\nY = = 2.",
+    endless="F = fun F() -> F() end,\nF().",
+    greedy="F = fun F(All) -> F([lists:duplicate(1000, x) | All]) end,\nF([]).",
+    flood='F = fun F() -> io:format("~s~n", [lists:duplicate(1000, $x)]), F() end,\nF().',
+    text_of='binary:copy(<<"x">>, N).',
+    write='ok = file:write_file("out.txt", "written").',
+    read='{ok, Text} = file:read_file("data.txt"),\nText.',
+    fill_disk='ok = file:write_file("big", binary:copy(<<0>>, 33554432)).',
+    leave_file='ok = file:write_file("left.txt", "").',
+    found='filelib:is_file("left.txt").',
+    exit_zero="exit(normal).",
+    define=("A = 2.", "f(N) -> N * 2.", "-record(c, {x = 19}).", "-import(lists, [sum/1]).\ng(L) -> sum(L)."),
+    use="C = #c{},\nf(C#c.x) + g([1, 1]) + A.",
+    fail="error(no).",
+    call="double(21).",
+    call_failing="try refuse(1) catch error:{tool_error, _, Message} -> Message end.",
+    call_apart="Me = self(),\n[spawn(fun() -> Me ! double(N) end) || N <- [10, 11]],\n"
+    "lists:sum([receive Twice -> Twice end || _ <- [10, 11]]).",
+    awaited="erlang:send_after(5, self(), 42),\nreceive Answer -> Answer end.",
+    show='display(#{<<"text/html">> => <<"<b>shown</b>">>}).',
+)
+
 
 def _wasi(body, *, data=""):
     """A module that writes: `write` takes a descriptor, and where a text lies and how long it is."""

@@ -13,6 +13,7 @@ from command import dspex
         ("a.js", "[1, 2].map((n) => 2 * n)", "[2, 4]"),
         ("a.ts", "const n: number = 4\nn", "4"),
         ("a.exs", "Enum.sum([1, 2])", "3"),
+        ("a.erl", "lists:sum([1, 2]).", "3"),
         ("a.rs", "1 + 1", "2"),
         ("a.wat", '(module (func (export "main") (result i32) (i32.const 7)))', "7"),
         ("a.py", "1 + 1", "2"),
@@ -51,6 +52,7 @@ def test_languages_are_listed():
         ("python", "cpython"),
         ("javascript", "node"),
         ("elixir", "beam"),
+        ("erlang", "beam"),
         ("rust", "rustc"),
         ("wasm", "wasmtime"),
     } <= found

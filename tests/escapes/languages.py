@@ -27,7 +27,11 @@ def _js(action: str) -> str:
 
 
 def _ex(condition: str) -> str:
-    return f'try do\n  if {condition}, do: "ESCAPED", else: "no"\nrescue\n  error -> inspect(error)\ncatch\n  _, error -> inspect(error)\nend'
+    return f'try do\n  if ({condition}), do: "ESCAPED", else: "no"\nrescue\n  error -> inspect(error)\ncatch\n  _, error -> inspect(error)\nend'
+
+
+def _er(match: str) -> str:
+    return f'try\n  {match},\n  <<"ESCAPED">>\ncatch _:Reason -> Reason end.'
 
 
 _FS = "const fs = require('fs')"
@@ -78,19 +82,40 @@ ATTACKS = (
     Foreign("elixir", "read the host's environment", _ex('match?({{:ok, "PYTEST" <> _}}, File.read("/proc/1/environ"))')),
     Foreign("elixir", "run a command of a shell", _ex(":os.cmd('echo x') == 'x\\\\n'"), kinds=("policy", "")),
     Foreign("elixir", "open a port to a program", _ex('is_port(Port.open({{:spawn_executable, "/proc/self/exe"}}, []))'), kinds=("policy", ""), opened_by="seccomp"),
-    Foreign("elixir", "load a library into itself", _ex(":erlang.load_nif('/run/sandbox/work/x', 0) == :ok")),
-    Foreign("elixir", "load a driver", _ex(":erl_ddll.load('/run/sandbox/work', 'x') == :ok")),
     Foreign("elixir", "connect to a server on loopback", _ex("match?({{:ok, _}}, :gen_tcp.connect({{127, 0, 0, 1}}, {port}, []))")),
     Foreign("elixir", "listen", _ex("match?({{:ok, _}}, :gen_tcp.listen(0, []))"), opened_by="seccomp landlock"),
     Foreign("elixir", "send a datagram", _ex("match?({{:ok, _}}, :gen_udp.open(0))")),
     Foreign("elixir", "become a node", _ex("match?({{:ok, _}}, :net_kernel.start([:a, :shortnames]))")),
     Foreign("elixir", "end the machine unnoticed", "System.halt(0)", kinds=("killed",)),
-    Foreign("elixir", "flood with atoms", 'for i <- Stream.iterate(0, &(&1 + 1)), do: String.to_atom("a#{i}")'.replace("{i}", "{{i}}"), kinds=("killed", "memory_limit", "timeout"), timeout=5),
+    Foreign("elixir", "flood with atoms", 'for i <- Stream.iterate(0, &(&1 + 1)), do: String.to_atom("a#{i}")'.replace("{i}", "{{i}}"), kinds=("memory_limit",), timeout=20),
     Foreign("elixir", "flood with processes", "Enum.each(Stream.cycle([1]), fn _ -> spawn(fn -> Process.sleep(:infinity) end) end)", kinds=("runtime", "memory_limit", "process_limit", "timeout", "killed"), timeout=5),
     Foreign("elixir", "take memory in binaries", "Enum.reduce(Stream.cycle([1]), [], fn _, all -> [:crypto.strong_rand_bytes(10_000_000) | all] end)", kinds=("memory_limit",), timeout=20),
     Foreign("elixir", "end the engine's own server", "Process.exit(Process.whereis(Dspex.Server), :kill)\nProcess.sleep(:infinity)", kinds=("timeout", "killed"), timeout=2),
     Foreign("elixir", "forge the engine's answer", "for port <- Port.list(), do: (try do Port.command(port, \"nonsense of sixteen and more\") rescue _ -> 1 end)\n1", kinds=("killed", "")),
     Foreign("elixir", "replace the engine's code", 'defmodule Dspex.Json do\n  def encode(_), do: {{"\\"ESCAPE\\"", [], false}}\nend\n1', kinds=("killed", "timeout", ""), timeout=2),
+    Foreign("elixir", "read a file of the host without the file server", _ex('match?({{:ok, _}}, :prim_file.read_file("{secret}"))'), opened_by="root landlock"),
+    Foreign("elixir", "list the host's processes", _ex('Path.wildcard("/proc/[0-9]*/cmdline") |> Enum.any?(&(File.read!(&1) =~ "python"))')),
+    Foreign("elixir", "replace what other guests are made of", _ex('File.write(:code.which(Dspex.Json), "x") == :ok')),
+    Foreign("elixir", "make a socket by the kernel's words", _ex("match?({{:ok, _}}, :socket.open(:inet, :stream))"), opened_by="seccomp landlock"),
+    Foreign("elixir", "listen in a file", _ex('match?({{:ok, _}}, :gen_tcp.listen(0, [{{:ifaddr, {{:local, "s"}}}}]))'), opened_by="seccomp landlock"),
+    Foreign("elixir", "resolve a name", _ex("match?({{:ok, _}}, :inet_res.getbyname(~c\"example.com\", :a))")),
+    Foreign("elixir", "halt with a slogan", ":erlang.halt(~c\"over\")", kinds=("killed",)),
+    Foreign("elixir", "take memory in tables", "t = :ets.new(:t, [])\nEnum.each(Stream.iterate(0, &(&1 + 1)), &:ets.insert(t, {{&1, List.duplicate(&1, 1000)}}))", kinds=("memory_limit",), timeout=20),
+    Foreign("elixir", "take memory in other processes", "grow = fn grow, all -> grow.(grow, [List.duplicate(1, 1000) | all]) end\nspawn(fn -> grow.(grow, []) end)\nProcess.sleep(:infinity)", kinds=("memory_limit",), timeout=20),
+    Foreign("elixir", "compute where no process can be stopped", "Integer.to_string(7 ** 9_000_000)", kinds=("timeout", "cpu_limit"), timeout=2),
+    Foreign("elixir", "speak on the channel", 'port = Port.open({{:fd, 3, 3}}, [:binary])\nPort.command(port, "nonsense of sixteen and more")\n1', kinds=("killed", "")),
+    Foreign("elixir", "load code in the engine's name", '{{:module, _, code, _}} = defmodule Other do\n  def encode(_), do: {{~s("ESCAPE"), [], false}}\nend\n:code.load_binary(Dspex.Json, ~c"x", code)\n1', kinds=("killed", "timeout", ""), timeout=2),
+    # --- Erlang ---------------------------------------------------------------------------------------------------------
+    Foreign("erlang", "read a file of the host", _er('{{ok, _}} = file:read_file("{secret}")'), opened_by="root landlock"),
+    Foreign("erlang", "write a file of the host", _er('ok = file:write_file("{target}", "x")')),
+    Foreign("erlang", "include a file of the host", '-include("{secret}").\nescaped().', kinds=("syntax",)),
+    Foreign("erlang", "run a command of a shell", _er('"x\\n" = os:cmd("echo x")'), kinds=("policy", "")),
+    Foreign("erlang", "open a port to a program", _er('true = is_port(open_port({{spawn_executable, "/proc/self/exe"}}, []))'), kinds=("policy", ""), opened_by="seccomp"),
+    Foreign("erlang", "connect to a server on loopback", _er("{{ok, _}} = gen_tcp:connect({{127, 0, 0, 1}}, {port}, [])")),
+    Foreign("erlang", "listen", _er("{{ok, _}} = gen_tcp:listen(0, [])"), opened_by="seccomp landlock"),
+    Foreign("erlang", "become a node", _er("{{ok, _}} = net_kernel:start([a, shortnames])")),
+    Foreign("erlang", "run a parse transform unbounded", "-compile({{parse_transform, spin}}).\nf() -> 1.\nf().", kinds=("syntax",)),
+    Foreign("erlang", "compile for ever", "-on_load(spin/0).\nspin() -> spin().\n1.", kinds=("timeout",), timeout=2),
     # --- WebAssembly ----------------------------------------------------------------------------------------------------
     Foreign("wasm", "take memory", _BOMB, kinds=("memory_limit",)),
     Foreign("wasm", "take memory in tables", _TABLES, kinds=("memory_limit", "runtime")),

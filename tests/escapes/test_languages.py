@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from passage import open_to_all
 ANSWERS = {
     "javascript": "40 + 2",
     "elixir": "40 + 2",
+    "erlang": "40 + 2.",
     "rust": "40 + 2",
     "wasm": '(module (func (export "main") (result i32) (i32.const 42)))',
 }
@@ -34,9 +36,11 @@ def targets(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def executors():
-    """One for each language and set of layers left out."""
-    made = {}
+def executors(tmp_path_factory):
+    """One for each language and set of layers left out; what they compile is kept where all users see it."""
+    made, cache, before = {}, tmp_path_factory.mktemp("cache"), os.environ.get("XDG_CACHE_HOME")
+    open_to_all(cache)
+    os.environ["XDG_CACHE_HOME"] = str(cache)
 
     def of(language, without=""):
         key = (language, without)
@@ -49,6 +53,10 @@ def executors():
     yield of
     for executor in made.values():
         executor.close()
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
 
 
 def run(attack, executor, targets):
@@ -78,3 +86,14 @@ def test_what_would_happen_without(attack, executors, targets):
     """Without these layers the same words get through: so it was they that held."""
     result = run(attack, executors(attack.language, attack.opened_by), targets)
     assert result.value == "ESCAPED", (result, result.error)
+
+
+def test_native_code_is_mapped_from_the_runtimes_own_mounts_alone(executors):
+    """The machine's own library is taken, and told to be another module's; a copy in the working directory cannot be mapped."""
+    code = """defmodule :x do
+  def load(path), do: path |> Path.rootname() |> String.to_charlist() |> :erlang.load_nif(0) |> elem(1) |> elem(0)
+end
+library = Path.join(:code.priv_dir(:crypto), "lib/crypto.so")
+File.cp!(library, "copy.so")
+[:x.load(library), :x.load(Path.expand("copy.so"))]"""
+    assert executors("elixir").execute(code).unwrap() == ["bad_lib", "load_failed"]

@@ -29,6 +29,12 @@ class TestElixir(LanguageSuite):
     lacks = frozenset({"bytes_apart", "columns", "special_floats"})
 
 
+class TestErlang(LanguageSuite):
+    language = "erlang"
+    words = words.ERLANG
+    lacks = frozenset({"bytes_apart", "columns", "special_floats"})
+
+
 class TestWasm(LanguageSuite):
     language = "wasm"
     words = words.WASM

@@ -11,7 +11,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dspex.errors import SandboxStartError, UnknownLanguageError
+from dspex.errors import PolicyError, SandboxStartError, UnknownLanguageError
 from dspex.languages import _cache
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
@@ -19,12 +19,13 @@ from dspex.languages._foreign import Foreign, Start
 if TYPE_CHECKING:
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
+    from dspex.languages._base import Request
 
 _MIB: Final = 1 << 20
 _GUEST: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "elixir")
 _INSTALL: Final = "apt-get install elixir"
-# One scheduler of each kind, none that spins while it waits, no more address space than is needed.
-_FLAGS: Final = ("-S", "1:1", "-SDcpu", "1:1", "-SDio", "1", "-A", "1", "-sbwt", "none", "-MMscs", "64")
+# One scheduler of each kind, none that spins while it waits.
+_FLAGS: Final = ("-S", "1:1", "-SDcpu", "1:1", "-SDio", "1", "-A", "1", "-sbwt", "none")
 KEYWORDS: Final = frozenset(
     ("after", "and", "catch", "do", "else", "end", "false", "fn", "in", "nil", "not", "or", "rescue", "true", "when")
 )
@@ -40,9 +41,9 @@ class _Installed(NamedTuple):
     version: str
 
     @property
-    def libraries(self) -> str:
-        """Elixir's own compiled modules."""
-        return os.path.join(self.elixir, "lib", "elixir", "ebin")
+    def libraries(self) -> list[str]:
+        """Elixir's own compiled modules, those of them that programs use."""
+        return [os.path.join(self.elixir, "lib", name, "ebin") for name in ("elixir", "logger", "eex", "ex_unit")]
 
 
 def find() -> _Installed | None:
@@ -83,6 +84,7 @@ class Elixir(Foreign):
             ("Cannot allocate", "memory_limit"),
             ("Cannot reallocate", "memory_limit"),
             ("Failed to write to erl_child_setup", "policy"),
+            ("no more index entries in atom_tab", "memory_limit"),
         ),
     )
 
@@ -108,8 +110,17 @@ class Elixir(Foreign):
             return "is not a name of a variable in elixir: begin with a small letter or _"
         return super().name_fault(name)
 
+    def extras(self, request: Request) -> dict[str, object]:
+        """See `Foreign.extras`."""
+        return {"session": request.session}
+
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """See `Foreign.start`."""
+        if policy.subprocesses:
+            raise PolicyError(
+                f"subprocesses: the machine of {self.name} starts programs by a system call that no guest may make; "
+                "give the program a tool that starts them"
+            )
         found, guest = self._installed, self._compiled()
         argv = [
             *(os.path.join(found.machine, "beam.smp"), *_FLAGS, "--", "-root", found.erlang, "-bindir", found.machine),
@@ -125,7 +136,7 @@ class Elixir(Foreign):
                 "-boot",
                 "start_clean",
             ),
-            *("-pa", found.libraries, "-pa", os.path.join(found.elixir, "lib", "logger", "ebin"), "-pa", guest),
+            *(word for path in (*found.libraries, guest) for word in ("-pa", path)),
             *("-s", "Elixir.Dspex.Guest", "main"),
         ]
         settings = {

@@ -10,7 +10,7 @@ defmodule Dspex.Erlang do
   alias Dspex.{Errors, Erlang}
 
   @own :program
-  @file_name '<program>'
+  @file_name ~c"<program>"
   @offered [display: 1]
 
   # `forms` of `program` by what they define; `others`: the session's other modules, the latest first; `tools`: the module of the tools.
@@ -18,13 +18,20 @@ defmodule Dspex.Erlang do
 
   def null, do: :null
 
+  def begin do
+    :ok = :logger.remove_handler(:default)
+    :ok = :logger.add_handler(:default, :logger_std_h, %{config: %{type: :standard_error}})
+  end
+
+  def settle, do: :logger_std_h.filesync(:default)
+
   def fresh do
     {:module, Dspex} = Code.ensure_loaded(Dspex)
     {:erl_eval.new_bindings(), %__MODULE__{}}
   end
 
   def rehearsed, do: [@own]
-  def rehearsal, do: ["X = 1, [X + Y || Y <- [1]].", "-record(r, {a}).\nf(X) -> #r{a = X}.\nf(1).\nio:format(\"\")."]
+  def rehearsal, do: ["X = 1, [X + Y || Y <- [1]].", "-record(r, {a}).\nf(X) -> #r{a = X}.\nf(1).\nio:format(\"\").", "error(no)."]
 
   # The host's names begin with a small letter, Erlang's variables with a capital.
   def bind(bindings, <<first::binary-size(1), rest::binary>>, value) do
@@ -43,7 +50,7 @@ defmodule Dspex.Erlang do
     end
   end
 
-  defdelegate explained(class, reason, stack, line), to: Erlang.Errors
+  def exited(reason), do: outcome(Erlang.Errors.explained(:exit, reason, [], nil))
   defdelegate type_of(value), to: Erlang.Errors
   def shown(value), do: :io_lib.format("~tp", [value]) |> IO.chardata_to_string()
 
@@ -137,23 +144,28 @@ defmodule Dspex.Erlang do
 
   defp step([], value, bindings, env), do: {{:value, value}, bindings, env}
 
-  # As in Erlang's shell: a variable, or all of them, may be forgotten, and be bound anew then.
-  defp step([{:call, _, {:atom, _, :f}, []} | rest], _, _, env), do: step(rest, :ok, :erl_eval.new_bindings(), env)
-  defp step([{:call, _, {:atom, _, :f}, [{:var, _, name}]} | rest], _, bindings, env), do: step(rest, :ok, :erl_eval.del_binding(name, bindings), env)
+  # As in Erlang's shell, unless the program has an f of its own: a variable, or all of them, may be forgotten, and be bound anew then.
+  defp step([{:call, _, {:atom, _, :f}, []} | rest], _, _, env) when not is_map_key(env.forms, {:function, :f, 0}) do
+    step(rest, :ok, :erl_eval.new_bindings(), env)
+  end
+
+  defp step([{:call, _, {:atom, _, :f}, [{:var, _, name}]} | rest], _, bindings, env) when not is_map_key(env.forms, {:function, :f, 1}) do
+    step(rest, :ok, :erl_eval.del_binding(name, bindings), env)
+  end
 
   defp step([expression | rest], _, bindings, env) do
     try do
       [expression] |> lines() |> Enum.map(&expanded(&1, env)) |> :erl_eval.exprs(bindings, {:value, &called(env, &1, &2)})
     catch
       kind, reason ->
-        case Erlang.Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line)) do
-          :left -> {:left, bindings, env}
-          error -> {{:error, error}, bindings, env}
-        end
+        {outcome(Erlang.Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line))), bindings, env}
     else
       {:value, value, bindings} -> step(rest, value, bindings, env)
     end
   end
+
+  defp outcome(:left), do: :left
+  defp outcome(error), do: {:error, error}
 
   # What is called without a module's name.
   defp called(env, name, arguments) do

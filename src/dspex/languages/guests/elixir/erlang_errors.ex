@@ -10,10 +10,13 @@ defmodule Dspex.Erlang.Errors do
   def explained(:exit, :normal, _, _), do: :left
 
   def explained(class, reason, stack, marked) do
-    own = missed(stack) ++ Enum.filter(stack, &Errors.own?/1)
-    text = class |> :erl_error.format_exception(reason, own) |> IO.chardata_to_string()
-    Errors.plain(kind(reason), type(class, reason), message(class, reason, text), Errors.line(own) || marked, nil, "** " <> text)
+    program = Enum.filter(stack, &Errors.own?/1)
+    text = class |> format(reason, missed(stack) ++ program) |> IO.chardata_to_string()
+    Errors.plain(kind(reason), type(class, reason), message(class, reason, text), Errors.line(program) || marked, nil, "** " <> text)
   end
+
+  # As the shell does, each term on one line.
+  defp format(class, reason, stack), do: :erl_error.format_exception(class, reason, stack, %{format_fun: fn term, _ -> :io_lib.format("~0tp", [term]) end})
 
   # What was called and would not take it, or is not there, is named by the first frame, whose last part says nothing of a file.
   defp missed([{module, _, arguments, _} = first | _]) when is_list(arguments) and module != :erl_eval, do: if(Errors.own?(first), do: [], else: [first])

@@ -33,14 +33,18 @@ defmodule Dspex.Erlang.Reader do
     case :erl_scan.tokens([], characters, place) do
       {:done, {:ok, tokens, place}, rest} -> scan(rest, place, [tokens | found])
       {:done, {:error, reason, _}, _} -> {:error, reason}
-      _ -> {:ok, Enum.reverse(found)}
+      {:done, {:eof, _}, _} -> {:ok, Enum.reverse(found)}
+      {:more, unfinished} -> ended(:erl_scan.tokens(unfinished, :eof, place), found)
     end
   end
+
+  defp ended({:done, {:error, reason, _}, _}, _), do: {:error, reason}
+  defp ended({:done, {:eof, _}, _}, found), do: {:ok, Enum.reverse(found)}
 
   defp preprocessed(text) do
     path = Path.join(System.tmp_dir!(), "program.erl")
     File.write!(path, text)
-    {:ok, reader} = :epp.open(name: String.to_charlist(path), source_name: '<program>', location: {1, 1}, macros: [{:MODULE, :program, :redefine}])
+    {:ok, reader} = :epp.open(name: String.to_charlist(path), source_name: ~c"<program>", location: {1, 1}, macros: [{:MODULE, :program, :redefine}])
     File.rm!(path)
     found = expand(reader, [])
     :epp.close(reader)

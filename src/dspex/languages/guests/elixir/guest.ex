@@ -1,15 +1,14 @@
 # The Elixir guest: takes requests on its channel, runs them, answers. Everything here may be overwritten by the program.
 #
-# Theory of operation. One process, the server, owns the channel (a port on descriptor 3) and what a session keeps: its bindings and
-# its environment (imports, aliases, requires). Each program runs in a process of its own, with a heap that is bounded and a group
-# leader that writes to descriptor 1; the server waits for its outcome, for the deadline, for an interruption (SIGUSR2), and serves
-# its calls of tools meanwhile. A program that is killed leaves the session as it was before.
+# Theory of operation. One process, the server, owns the channel (a port on descriptor 3). Programs run in another, the evaluator,
+# with a heap that is bounded and a group leader that writes to descriptor 1; the server waits for its answer, for the deadline, for
+# an interruption (SIGUSR2), and serves its calls of tools meanwhile. It hears first what the machine logs: why it killed a process.
 #
 # Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
 defmodule Dspex.Guest do
   @moduledoc false
 
-  alias Dspex.{Errors, Json, Leader}
+  alias Dspex.{Answer, Errors, Evaluator, Json, Leader}
 
   @execute 1
   @return 3
@@ -20,7 +19,7 @@ defmodule Dspex.Guest do
   @displays 1000
 
   # `dialect` is the language: Dspex.Program for Elixir, Dspex.Erlang.
-  defstruct [:port, :settings, :dialect, :leader, :binding, :env, held: <<>>, cells: 0, tools: [], offered: nil, calls: %{}, number: 0, shown: 0]
+  defstruct [:port, :settings, :dialect, :leader, :outputs, :evaluator, :monitor, :copy, held: <<>>, cells: 0, calls: %{}, number: 0, shown: 0]
 
   def main do
     settings = System.get_env("DSPEX_GUEST") |> Json.decode()
@@ -29,24 +28,52 @@ defmodule Dspex.Guest do
     {:ok, _} = Application.ensure_all_started(:elixir)
     Dspex.Signals.install()
     dialect = if settings["dialect"] == "erlang", do: Dspex.Erlang, else: Dspex.Program
-    guest = fresh(%__MODULE__{settings: settings, dialect: dialect, leader: Leader.start()})
-    rehearse(guest)
+    leader = Leader.start()
+    Leader.take_over(leader)
+    dialect.begin()
+    :erlang.system_flag(:system_logger, self())
+    guest = %__MODULE__{settings: settings, dialect: dialect, leader: leader}
+    rehearse(begun(guest))
+    guest = begun(%{guest | outputs: Port.list()})
     port = Port.open({:fd, 3, 3}, [:binary, :stream, :eof])
     frame(port, @ready, 0, [], [])
+    written(port)
     serve(%{guest | port: port})
   end
 
-  defp fresh(guest) do
-    {binding, env} = guest.dialect.fresh()
-    %{guest | binding: binding, env: env}
+  # A thread of its own writes to descriptors: what was printed shall be there before the answer, and what was said before a program
+  # runs, which may end the machine at once.
+  defp written(port) do
+    case Port.info(port, :queue_size) do
+      {:queue_size, left} when left > 0 ->
+        :erlang.yield()
+        written(port)
+
+      _ ->
+        :ok
+    end
+  end
+
+  # With an evaluator: the copy of the one before, or one that knows nothing yet.
+  defp begun(guest) do
+    evaluator = guest.copy || Evaluator.start(guest.dialect, guest.settings, guest.leader)
+    %{guest | evaluator: evaluator, monitor: Process.monitor(evaluator), copy: nil}
+  end
+
+  # Without it: it is stopped, whatever it does.
+  defp stopped(guest) do
+    Process.demonitor(guest.monitor, [:flush])
+    Process.exit(guest.evaluator, :kill)
+    begun(guest)
   end
 
   # What the first program would be the first to do, is loaded and done now.
   defp rehearse(guest) do
     for code <- guest.dialect.rehearsal() do
-      perform(guest, %{"code" => code, "timeout" => 60, "tools" => [], "directory" => nil, "environment" => %{}}, %{"y" => 1}, fn _ -> :ok end)
+      perform(guest, %{"code" => code, "timeout" => 60, "tools" => [], "directory" => nil, "environment" => %{}, "session" => false}, {~s({"y": 1}), <<>>}, fn _ -> :ok end)
     end
 
+    stopped(guest)
     for module <- guest.dialect.rehearsed(), do: :code.purge(module) && :code.delete(module)
   end
 
@@ -54,8 +81,8 @@ defmodule Dspex.Guest do
 
   defp serve(guest) do
     {@execute, body, buffers, guest} = next(guest)
-    {envelope, values} = opened(guest, body, buffers)
-    guest |> perform(envelope, values, &answer(guest.port, &1)) |> serve()
+    {envelope, values} = opened(body)
+    guest |> perform(envelope, {values, buffers}, &answer(guest, &1)) |> serve()
   end
 
   # The next frame.
@@ -89,9 +116,8 @@ defmodule Dspex.Guest do
 
   defp cut(_), do: 16
 
-  defp opened(guest, <<length::little-32, envelope::binary-size(length), values::binary>>, buffers) do
-    {Json.decode(envelope), if(values == <<>>, do: %{}, else: Json.decode(values, buffers, guest.dialect.null()))}
-  end
+  # The envelope, and the text of the values.
+  defp opened(<<length::little-32, envelope::binary-size(length), values::binary>>), do: {Json.decode(envelope), values}
 
   defp frame(port, kind, flags, body, buffers) do
     length = IO.iodata_length(body)
@@ -107,19 +133,18 @@ defmodule Dspex.Guest do
     guest = %{guest | cells: guest.cells + 1, shown: 0, calls: %{}}
     forget_interruptions()
     enter(envelope)
-    guest = offer(guest, envelope["tools"])
-    binding = Enum.reduce(values, guest.binding, fn {name, value}, all -> guest.dialect.bind(all, name, value) end)
     file = if guest.cells == 1, do: "<program>", else: "<program #{guest.cells}>"
 
     case guest.dialect.read(envelope["code"], file, guest.settings) do
       {:ok, tree} ->
-        {dialect, env} = {guest.dialect, guest.env}
-        {outcome, guest} = watched(guest, fn -> dialect.run(tree, binding, env, file) end, envelope["timeout"])
-        answer.(outcome |> told(guest))
-        guest
+        request = %{tree: tree, values: values, file: file, tools: envelope["tools"], session: envelope["session"]}
+        send(guest.evaluator, {:dspex_run, self(), request})
+        {answered, guest} = attend(guest, System.monotonic_time(:millisecond) + ceil(envelope["timeout"] * 1000))
+        answer.(answered)
+        if envelope["session"], do: kept(guest), else: guest
 
       {:error, error} ->
-        answer.({[], [], false, %{"error" => error}})
+        answer.(Answer.failed(error))
         guest
     end
   end
@@ -143,71 +168,72 @@ defmodule Dspex.Guest do
     end
   end
 
-  defp watched(guest, function, timeout) do
-    server = self()
-    words = div(guest.settings["memory"], 8)
-
-    run = fn ->
-      Process.group_leader(self(), guest.leader)
-      exit({:dspex, server, function.()})
-    end
-
-    heap = %{size: words, kill: true, error_logger: false}
-    {pid, reference} = :erlang.spawn_opt(run, [:monitor, {:max_heap_size, heap}])
-    deadline = System.monotonic_time(:millisecond) + ceil(timeout * 1000)
-    attend(guest, pid, reference, deadline)
-  end
-
-  defp attend(guest, pid, reference, deadline) do
-    port = guest.port
-    left = max(0, deadline - System.monotonic_time(:millisecond))
-
+  # Waits for the evaluator's answer, and until then for all others who want something.
+  defp attend(%{port: port, evaluator: evaluator, monitor: monitor} = guest, deadline) do
     receive do
-      {:DOWN, ^reference, :process, _, {:dspex, _, {outcome, binding, env}}} ->
-        {outcome, %{guest | binding: binding, env: env}}
+      {:dspex_done, ^evaluator, answer} ->
+        {answer, guest}
 
-      {:DOWN, ^reference, :process, _, :killed} ->
-        {{:error, Errors.plain("memory_limit", "MemoryError", "the program needed more memory than its limit")}, guest}
+      {:DOWN, ^monitor, :process, _, reason} ->
+        {ended(guest, reason), begun(guest)}
 
-      {:DOWN, ^reference, :process, _, :normal} ->
-        {:left, guest}
-
-      {:DOWN, ^reference, :process, _, reason} ->
-        {{:error, guest.dialect.explained(:exit, reason, [], nil)}, guest}
+      {:log, _, _, arguments, _} = event ->
+        if full?(arguments, evaluator), do: send(self(), {:dspex_full, evaluator}), else: send(:logger_proxy, event)
+        attend(guest, deadline)
 
       {:dspex_call, from, name, arguments} ->
-        guest |> call(from, name, arguments) |> attend(pid, reference, deadline)
+        guest |> call(from, name, arguments) |> attend(deadline)
 
       {:dspex_show, from, bundle} ->
-        guest |> show(from, bundle) |> attend(pid, reference, deadline)
+        guest |> show(from, bundle) |> attend(deadline)
 
       {^port, {:data, data}} ->
-        %{guest | held: guest.held <> data} |> settle() |> attend(pid, reference, deadline)
+        %{guest | held: guest.held <> data} |> settle() |> attend(deadline)
 
       {^port, :eof} ->
         System.halt(0)
 
       :dspex_interrupt ->
-        finish(guest, pid, reference, Errors.plain("runtime", "KeyboardInterrupt", "the run was interrupted"))
+        {Answer.failed(Errors.plain("runtime", "KeyboardInterrupt", "the run was interrupted")), stopped(guest)}
     after
-      left -> finish(guest, pid, reference, Errors.plain("timeout", "Deadline", "the program ran longer than its wall time limit"))
+      max(0, deadline - System.monotonic_time(:millisecond)) ->
+        {Answer.failed(Errors.plain("timeout", "Deadline", "the program ran longer than its wall time limit")), stopped(guest)}
     end
   end
 
-  defp finish(guest, pid, reference, error) do
-    Process.demonitor(reference, [:flush])
-    Process.exit(pid, :kill)
-    {{:error, error}, guest}
+  # Killed for want of memory, or by the program itself? The machine logs the former, by a thread that may come a moment later.
+  defp ended(%{evaluator: evaluator} = guest, :killed) do
+    receive do
+      {:dspex_full, ^evaluator} -> without_memory()
+      {:log, _, _, [^evaluator, words | _], _} when is_integer(words) -> without_memory()
+    after
+      50 -> :killed |> guest.dialect.exited() |> Answer.of(guest.dialect, 0)
+    end
+  end
+
+  defp ended(guest, reason), do: reason |> guest.dialect.exited() |> Answer.of(guest.dialect, 0)
+
+  defp without_memory, do: Answer.failed(Errors.plain("memory_limit", "MemoryError", "the program needed more memory than its limit"))
+
+  # What is logged of a process that grew too large: which, and how many words it might have had.
+  defp full?([evaluator, words | _], evaluator) when is_integer(words), do: true
+  defp full?(_, _), do: false
+
+  # The evaluator's copy, as it is after a cell; of one that was stopped there is none.
+  defp kept(%{evaluator: evaluator, monitor: monitor} = guest) do
+    send(evaluator, {:dspex_copy, self()})
+
+    receive do
+      {:dspex_kept, ^evaluator, copy} ->
+        if guest.copy, do: Process.exit(guest.copy, :kill)
+        %{guest | copy: copy}
+
+      {:DOWN, ^monitor, :process, _, _} ->
+        begun(guest)
+    end
   end
 
   # --- Tools and displays ------------------------------------------------------------------------------------------------
-
-  defp offer(%{tools: tools} = guest, tools), do: guest
-
-  defp offer(guest, tools) do
-    {module, env} = guest.dialect.offer(tools, guest.offered, guest.env)
-    %{guest | tools: tools, offered: module, env: env}
-  end
 
   defp call(guest, {pid, tag}, name, arguments) do
     {text, buffers, tagged} = Json.encode([arguments, %{}])
@@ -223,9 +249,9 @@ defmodule Dspex.Guest do
   defp settle(guest) do
     case cut(guest.held) do
       {@return, body, buffers, rest} ->
-        {envelope, values} = opened(guest, body, buffers)
+        {envelope, values} = opened(body)
         {{pid, tag}, calls} = Map.pop(guest.calls, envelope["number"], {self(), nil})
-        outcome = if envelope["failed"], do: {:error, envelope["type"], envelope["message"]}, else: {:ok, values["result"]}
+        outcome = if envelope["failed"], do: {:error, envelope["type"], envelope["message"]}, else: {:ok, Json.decode(values, buffers, guest.dialect.null())["result"]}
         if tag, do: send(pid, {tag, outcome})
         settle(%{guest | held: rest, calls: calls})
 
@@ -246,124 +272,9 @@ defmodule Dspex.Guest do
     %{guest | shown: shown + 1}
   end
 
-  # --- The answer --------------------------------------------------------------------------------------------------------
-
-  defp told({:error, error}, _), do: {[], [], false, %{"error" => error}}
-  defp told(:left, _), do: {[], [], false, %{"type" => "SystemExit"}}
-
-  defp told({:value, nothing}, _) when nothing in [nil, :null], do: {[], [], false, %{}}
-
-  defp told({:value, value}, %{dialect: dialect} = guest) do
-    {text, buffers, tagged} = Json.encode(value)
-    limit = guest.settings["value"]
-
-    if IO.iodata_length(text) + IO.iodata_length(buffers) > limit do
-      {[], [], false, %{"error" => Errors.plain("value_limit", "ArgumentError", "the value takes more than #{limit} bytes")}}
-    else
-      {text, buffers, tagged, %{"type" => dialect.type_of(value)}}
-    end
-  catch
-    {:not_carried, _} -> {[], [], false, %{"type" => dialect.type_of(value), "repr" => value |> dialect.shown() |> String.slice(0, 2000)}}
-  end
-
-  defp answer(port, {text, buffers, tagged, envelope}) do
+  defp answer(%{port: port, outputs: outputs}, {text, buffers, tagged, envelope}) do
+    Enum.each(outputs, &written/1)
     {told, _, _} = Json.encode(envelope)
-    frame(port, @answer, flag(tagged), [<<IO.iodata_length(text)::little-32>>, text, told], buffers)
+    frame(port, @answer, flag(tagged), [<<byte_size(text)::little-32>>, text, told], buffers)
   end
-end
-
-# What every program finds imported.
-defmodule Dspex do
-  @moduledoc "Functions of the sandbox."
-
-  @doc "Show something: a text, or a map of MIME types to contents."
-  def display(bundle) when is_map(bundle) and not is_struct(bundle), do: ask({:dspex_show, bundle})
-  def display(text) when is_binary(text), do: ask({:dspex_show, %{"text/plain" => text}})
-  def display(other), do: ask({:dspex_show, %{"text/plain" => inspect(other)}})
-
-  @doc false
-  def call_tool(name, arguments) do
-    case ask_tool(name, arguments) do
-      {:ok, value} -> value
-      {:error, type, message} -> raise Dspex.ToolError, type: type, message: message
-    end
-  end
-
-  @doc false
-  def ask_tool(name, arguments), do: ask({:dspex_call, name, arguments})
-
-  defp ask(request) do
-    tag = make_ref()
-    send(Dspex.Server, Tuple.insert_at(request, 1, {self(), tag}))
-
-    receive do
-      {^tag, outcome} -> outcome
-    end
-  end
-end
-
-defmodule Dspex.ToolError do
-  @moduledoc "A tool of the host raised: `type` is the class of its exception."
-  defexception [:type, :message]
-end
-
-defmodule Dspex.Tools do
-  @moduledoc false
-
-  # A module with a function for each tool, of its own number of arguments and fewer, or of up to eight; and the environment in
-  # which it stands imported in the place of the one before.
-  def imported(tools, before, env) do
-    module = made(tools, Dspex)
-    env = if before, do: evaluated(quote(do: import(unquote(before), only: [])), env), else: env
-    {module, evaluated(quote(do: import(unquote(module))), env)}
-  end
-
-  # A module whose functions ask `caller` to call the tool of their name.
-  def made(tools, caller) do
-    module = Module.concat(Dspex, "Offered#{System.unique_integer([:positive])}")
-
-    functions =
-      for %{"name" => name, "parameters" => parameters, "description" => about} <- tools,
-          arity <- 0..max(length(parameters || []), if(parameters, do: 0, else: 8)) do
-        arguments = Macro.generate_arguments(arity, module)
-
-        quote do
-          @doc unquote(about || false)
-          def unquote(String.to_atom(name))(unquote_splicing(arguments)), do: unquote(caller).call_tool(unquote(name), unquote(arguments))
-        end
-      end
-
-    Module.create(module, {:__block__, [], functions}, Macro.Env.location(__ENV__))
-    module
-  end
-
-  defp evaluated(quoted, env) do
-    {_, _, env} = Code.eval_quoted_with_env(quoted, [], env)
-    env
-  end
-end
-
-# SIGUSR2 is how the host interrupts.
-defmodule Dspex.Signals do
-  @moduledoc false
-  @behaviour :gen_event
-
-  def install do
-    :ok = :os.set_signal(:sigusr2, :handle)
-    :gen_event.add_handler(:erl_signal_server, __MODULE__, [])
-  end
-
-  @impl true
-  def init(_), do: {:ok, nil}
-
-  @impl true
-  def handle_event(:sigusr2, state) do
-    send(Dspex.Server, :dspex_interrupt)
-    {:ok, state}
-  end
-
-  def handle_event(_, state), do: {:ok, state}
-
-  @impl true
-  def handle_call(_, state), do: {:ok, :ok, state}
 end

@@ -9,6 +9,14 @@ defmodule Dspex.Leader do
     end)
   end
 
+  # Whatever writes to the machine's own leader (applications, loggers) is heard in order, too.
+  def take_over(leader) do
+    before = Process.whereis(:user)
+    Process.unregister(:user)
+    Process.register(leader, :user)
+    for process <- Process.list(), Process.info(process, :group_leader) == {:group_leader, before}, do: Process.group_leader(process, leader)
+  end
+
   # How many bytes have been printed.
   def printed(leader) do
     send(leader, {:printed, self()})
@@ -21,7 +29,7 @@ defmodule Dspex.Leader do
   defp loop(port, count) do
     receive do
       {:io_request, from, reference, request} ->
-        {reply, added} = answer(request, port)
+        {reply, added} = attempt(request, port)
         send(from, {:io_reply, reference, reply})
         loop(port, count + added)
 
@@ -32,6 +40,13 @@ defmodule Dspex.Leader do
       _ ->
         loop(port, count)
     end
+  end
+
+  # Formatting is done here: what cannot be formatted is the asker's error.
+  defp attempt(request, port) do
+    answer(request, port)
+  catch
+    _, _ -> {{:error, :put_chars}, 0}
   end
 
   defp answer({:put_chars, encoding, characters}, port), do: print(port, :unicode.characters_to_binary(characters, encoding))

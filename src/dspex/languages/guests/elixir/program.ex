@@ -7,18 +7,36 @@ defmodule Dspex.Program do
 
   def null, do: nil
 
+  def begin do
+    Application.put_env(:logger, :console, [device: :standard_error], persistent: true)
+    Application.put_env(:logger, :default_handler, [config: [type: :standard_error]], persistent: true)
+    {:ok, _} = Application.ensure_all_started(:logger)
+    Enum.each(Application.spec(:logger, :modules), &Code.ensure_loaded/1)
+  end
+
+  defdelegate settle(), to: Logger, as: :flush
+
   def fresh do
     {_, _, env} = Code.eval_quoted_with_env(quote(do: import(Dspex)), [], Code.env_for_eval(file: "<program>", line: 1))
     {[], env}
   end
 
-  def rehearsal, do: ["x = 1\nx + 1", "Enum.map([1], fn x -> x end)", "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend"]
+  def rehearsal do
+    [
+      "x = 1\nx + 1",
+      "Enum.map([1], fn x -> x end)",
+      "defmodule Dspex.Rehearsal do\n  def f, do: String.upcase(\"a\")\nend",
+      "inspect({self(), :a}) <> to_string(~c\"a\") <> to_string(1)\n:calendar.local_time()\nraise \"no\""
+    ]
+  end
+
   def rehearsed, do: [Dspex.Rehearsal]
 
   def bind(binding, name, value), do: Keyword.put(binding, String.to_atom(name), value)
 
   defdelegate offer(tools, before, env), to: Dspex.Tools, as: :imported
-  defdelegate explained(class, reason, stack, line), to: Errors
+  # The outcome of a program whose process was ended.
+  def exited(reason), do: outcome(Errors.explained(:exit, reason, [], nil))
   defdelegate type_of(value), to: Errors
   defdelegate shown(value), to: Kernel, as: :inspect
 
@@ -32,7 +50,7 @@ defmodule Dspex.Program do
         end
 
       {:error, {meta, message, token}} ->
-        {:error, Errors.unreadable(meta, message, token)}
+        {:error, Errors.unreadable(meta, message, token, file)}
     end
   end
 
@@ -44,21 +62,43 @@ defmodule Dspex.Program do
   defp statements({:__block__, _, list}), do: list
   defp statements(one), do: [one]
 
-  defp step([], value, binding, env), do: {{:value, value}, binding, env}
+  defp step([], value, binding, env), do: {attempt(env, fn -> leave(value) end), binding, env}
 
   defp step([statement | rest], _, binding, env) do
     mark(line_of(statement))
 
-    try do
-      Code.eval_quoted_with_env(marked(statement), binding, env)
-    catch
-      kind, reason ->
-        case Errors.explained(kind, reason, __STACKTRACE__, Process.get(:dspex_line)) do
-          :left -> {:left, binding, env}
-          error -> {{:error, error}, binding, env}
-        end
-    else
-      {value, binding, env} -> step(rest, value, binding, env)
+    case attempt(env, fn -> statement |> Dspex.Tools.beside(env) |> marked() |> Code.eval_quoted_with_env(binding, env) end) do
+      {:value, {value, binding, env}} -> step(rest, if(definition?(statement), do: nil, else: value), binding, env)
+      outcome -> {outcome, binding, env}
+    end
+  end
+
+  # The value of a module's definition would be its code.
+  defp definition?({name, _, _}), do: name in [:defmodule, :defprotocol, :defimpl]
+  defp definition?(_), do: false
+
+  defp attempt(env, action) do
+    {:value, action.()}
+  catch
+    kind, reason ->
+      line = Process.get(:dspex_line)
+
+      outcome(Errors.explained(kind, reason, __STACKTRACE__, line && {env.file, line}))
+  end
+
+  defp outcome(:left), do: :left
+  defp outcome(error), do: {:error, error}
+
+  # What the program wanted done at its end, its tests above all: with ExUnit.start they run here.
+  defp leave(value) do
+    case :elixir_config.get_and_put(:at_exit, []) do
+      [] ->
+        value
+
+      hooks ->
+        Process.delete(:dspex_line)
+        for hook <- hooks, do: hook.(0)
+        leave(value)
     end
   end
 
