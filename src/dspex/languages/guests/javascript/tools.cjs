@@ -1,8 +1,12 @@
 // Functions of the host's, by name: each call is a frame, and a promise until its return has come.
 'use strict'
 
+const { Buffer } = require('buffer')
+const process = require('process')
 const channel = require('./channel.cjs')
 const values = require('./values.cjs')
+
+const { Error, Map, Object, Promise } = globalThis
 
 const waiting = new Map() // by number: what settles the call
 let numbers = 0
