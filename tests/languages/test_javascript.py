@@ -151,7 +151,8 @@ def test_a_program_leaves_as_under_node(executor):
     code += "process.on('exit', (code) => console.log('bye', code))\n7"
     result = executor.execute(code)
     assert (result.unwrap(), result.stdout) == (7, "more\nbye 0\n")
-    code = "process.on('exit', (code) => console.log('bye', code))\ntry { process.exit(%s) } catch { } finally { console.log('not') }"
+    code = "process.on('exit', (code) => console.log('bye', code))\n"
+    code += "try { process.exit(%s) } catch { } finally { console.log('not') }"
     result = executor.execute(code % 3)
     assert (result.error.type, result.error.message, result.stdout) == ("SystemExit", "3", "bye 3\n")
     result = executor.execute(code % 0)
@@ -277,6 +278,34 @@ def test_tools_are_promises(executor):
     result = executor.execute(f"let r; {code.replace('`$', 'r = `$')}; r", tools=[double])
     assert result.unwrap() == "ValueError: negative"
     assert executor.execute("await double(-1)", tools=[double]).error.type == "ValueError"
+
+
+def test_tools_are_called_by_the_thousand(executor):
+    """What the host does not take at once waits for its turn; also calls that nobody awaits, within a session."""
+
+    def double(x: int) -> int:
+        return 2 * x
+
+    code = "(await Promise.all(Array.from({ length: 1000 }, (_, i) => double(i)))).at(-1)"
+    assert executor.execute(code, tools=[double], timeout=30).unwrap() == 1998
+    with executor.session() as session:
+        code = "let n = 0; for (let i = 0; i < 100; i++) double(i).then(() => n++); 5"
+        assert session.execute(code, tools=[double]).unwrap() == 5
+        code = "while (n < 100) await new Promise((done) => setTimeout(done, 5)); n"
+        assert session.execute(code, tools=[double], timeout=30).unwrap() == 100
+
+
+def test_errors_of_tools_have_the_place_of_the_call(executor):
+    """Those that the host's function raised, and those of arguments that cannot cross."""
+
+    def refuse(x: object) -> None:
+        raise KeyError("no")
+
+    error = executor.execute("async function f() {\n  await refuse(1)\n}\nawait f()", tools=[refuse]).error
+    assert (error.type, error.line, error.column) == ("KeyError", 2, 9)
+    error = executor.execute("\nawait refuse(new Map([[{}, 1]]))", tools=[refuse]).error
+    assert (error.kind, error.type, error.line) == ("runtime", "TypeError", 2)
+    assert "a Object cannot be carried as a key" in error.message
 
 
 def test_typescript(typed):
