@@ -185,6 +185,19 @@ def test_modules(executor):
     assert executor.execute(code).unwrap() == ["a/b", "\n", "function", "function"]
 
 
+@pytest.mark.parametrize("ahead", ["", "await 1\n"])
+@pytest.mark.parametrize("end", ["", ";"])
+@pytest.mark.parametrize(
+    "exported", ["42", "(42)", "(x = 42) => x", "function () { return 42 }", "class { static x = 42 }"]
+)
+def test_what_a_module_exports_is_its_value(executor, ahead, exported, end):
+    """As the last expression would be."""
+    result = executor.execute(f"{ahead}export default {exported}{end}")
+    assert result.error is None
+    assert result.value == 42 or result.value_type == "function"
+    assert executor.execute(f"{ahead}42;;\nfunction f() {{ return 1 }}").unwrap() == 42
+
+
 def test_packages_of_the_policy(tmp_path):
     """A readable node_modules is where require and import look."""
     package = tmp_path / "node_modules" / "greeting"
