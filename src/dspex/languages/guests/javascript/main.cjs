@@ -61,7 +61,9 @@ function prepare () {
 function listen () {
   process.exit = (code) => run.exit(code)
   process.emit = function (event, ...said) {
-    return event === 'beforeExit' ? drained() : emit.call(this, event, ...said)
+    if (event === 'beforeExit') return drained()
+    if (event === 'exit' && run) return run.ended() // with a handle left that keeps nothing alive
+    return emit.call(this, event, ...said)
   }
   process.on('SIGINT', () => run?.fail(new errors.Interrupted()))
   process.on('uncaughtException', (error) => { // where the program has no listener of its own

@@ -56,6 +56,11 @@ class Run {
       emit.call(process, 'beforeExit', process.exitCode ?? 0)
       if (this.over || !isIdle()) return
     }
+    this.ended()
+  }
+
+  // Nothing goes on any more, whatever the listeners of 'beforeExit' have done.
+  ended () {
     if (this.waits) this.fail(new Endless('the program awaits what will never come'))
     else this.finish()
   }
