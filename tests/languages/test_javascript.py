@@ -165,6 +165,14 @@ def test_a_program_leaves_as_under_node(executor):
     assert executor.execute("process.on('exit', () => { throw new RangeError('late') }); 5").error.type == "RangeError"
 
 
+def test_a_handle_that_keeps_nothing_alive(executor):
+    """A program ends with it as with any other, and its listeners are heard once."""
+    code = "process.on('exit', (code) => console.log('bye', code))\n"
+    code += "globalThis.handle = new (process.binding('tcp_wrap').TCP)(0); 5"
+    result = executor.execute(code)
+    assert (result.unwrap(), result.stdout) == (5, "bye 0\n")
+
+
 def test_listeners_of_its_own(executor):
     """A program that listens for errors that nobody catches hears them, and goes on."""
     code = "process.on('unhandledRejection', (e) => console.log('rejected', e.message))\n"
