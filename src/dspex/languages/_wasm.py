@@ -28,7 +28,7 @@ _KEPT: Final = 64 << 20  # bytes of compiled modules
 _RESERVED: Final = ("call", "args", "argv", "stdin", "write", "read")
 
 
-def _package() -> str:
+def library() -> str:
     """The directory of the library; empty where it is not installed."""
     spec = importlib.util.find_spec("wasmtime")
     return next(iter(spec.submodule_search_locations or ()), "") if spec else ""
@@ -44,7 +44,7 @@ class Wasm(Foreign):
     def __init__(self, fuel: int | None = None) -> None:
         if fuel is not None and (not isinstance(fuel, int) or isinstance(fuel, bool) or fuel < 1):
             raise UsageError(f"fuel is {fuel!r}; it must be a whole number of at least 1")
-        self._library = _package()
+        self._library = library()
         if not self._library:
             raise UnknownLanguageError(f"the package wasmtime is not installed here: {_INSTALL}")
         self._fuel = fuel
@@ -53,7 +53,7 @@ class Wasm(Foreign):
     @staticmethod
     def runtimes() -> list[Found]:
         """What there is of WebAssembly on this machine."""
-        path = _package()
+        path = library()
         return [Found("wasmtime", importlib.metadata.version("wasmtime") if path else "", path, _INSTALL)]
 
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:

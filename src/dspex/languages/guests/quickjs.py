@@ -13,11 +13,12 @@ import os
 import re
 from typing import Any, Final, NoReturn
 
-from . import python_values
+from . import python_values, quickjs_native, quickjs_wasm
 from .speech import Asked, Failure, Speech, ToolFailed, untagged
 
 COMMON: Final = ()
-_PLACE: Final = re.compile(r"<(?:input|eval)>:(\d+)(?::(\d+))?")
+_PLACE: Final = re.compile(r"(?:<(?:input|eval)>|eval_script):(\d+)(?::(\d+))?")
+_UNREAD: Final = re.compile(r"^\s*at <input>|at (?:<eval>|eval_script):")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _guest: Guest
@@ -44,19 +45,10 @@ class Guest:
     """One context, and the channel that its program's calls go through."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
-        import quickjs  # type: ignore[import-untyped]
-
         self._limit: int = profile["value"]
-        self._error: Any = quickjs.JSException
-        self._context = quickjs.Context()
-        self._context.set_memory_limit(profile["memory"])
-        self._context.set_max_stack_size(4 << 20)
-        self._context.add_callable("__host", self._host)
-        self._engine = self._context.eval(profile["prelude"])
-        self._context.set("__engine", self._engine)
-        self._functions = {name: self._context.eval(f"__engine.{name}.bind(__engine)") for name in _VERBS}
-        self._context.eval("delete globalThis.__engine")
-        self._functions["run"]("1 + 1")
+        engine = quickjs_wasm.Engine if profile["webassembly"] else quickjs_native.Engine
+        self._engine = engine(profile["prelude"], profile["memory"], self._host)
+        self._engine.call("run", "1 + 1")
         self._printed = 0
         self._full = False
 
@@ -64,7 +56,7 @@ class Guest:
         """Serve this channel, with random numbers of this guest's own."""
         self._speech = Speech(channel, self._limit)
         seed = int.from_bytes(os.urandom(8), "little")
-        self._context.eval(_RANDOM.replace("SEED", str(seed)))
+        self._engine.evaluate(_RANDOM.replace("SEED", str(seed)))
 
     def serve(self) -> None:
         """Take one request, run it, answer."""
@@ -73,35 +65,35 @@ class Guest:
             told = json.loads(self._run(asked))
         except Failure as failure:
             self._speech.fail(failure)
-        except self._error as error:
+        except self._engine.error as error:
             self._failed(str(error))
         except MemoryError:
             self._speech.fail(_memory())
         else:
             self._tell(*told)
+        if self._engine.lost:
+            os._exit(0)
 
     def _run(self, asked: Asked) -> str:
         told = asked.envelope
         _enter(told)
         if asked.variables:
             encoded = python_values.encode(asked.variables, 1 << 40, (1 << 53) - 1)
-            self._functions["give"](_inlined(encoded), encoded.tagged)
+            self._engine.call("give", _inlined(encoded), encoded.tagged)
         if told["tools"]:
-            self._functions["offer"](json.dumps([tool["name"] for tool in told["tools"]]))
+            self._engine.call("offer", json.dumps([tool["name"] for tool in told["tools"]]))
         if not told["session"]:
-            return self._settled(str(self._functions["run"](told["code"])))
-        try:
-            value = self._context.eval(told["code"])
-        except TypeError:  # a value that the binding has nothing for: a BigInt, a Symbol
+            return self._settled(str(self._engine.call("run", told["code"])))
+        said = self._engine.told(told["code"])
+        if said is None:
             return json.dumps(
                 ["bigint", None, "a bigint or symbol, which crosses from a fresh run, or within an object"]
             )
-        return self._settled(str(self._functions["told"](value)))
+        return self._settled(said)
 
     def _settled(self, told: str) -> str:
         """Run what promises have left to do."""
-        while self._context.execute_pending_job():
-            pass
+        self._engine.settle()
         return told
 
     def _tell(self, kind: str, said: str | None, words: str = "") -> None:
@@ -138,9 +130,7 @@ class Guest:
             return "memory_limit"
         if self._full:
             return "disk_limit"
-        unread = kind == "SyntaxError" and all(
-            row.strip().startswith("at <input>") or "at <eval>:" in row for row in frames
-        )
+        unread = kind == "SyntaxError" and all(_UNREAD.search(row) for row in frames)
         return "syntax" if unread else "runtime"
 
     # --- What the prelude asks for ----------------------------------------------------------------------------------------
@@ -187,7 +177,6 @@ class Guest:
         return json.dumps({"failed": False, "value": _inlined(encoded)})
 
 
-_VERBS: Final = ("run", "told", "give", "offer")
 # xorshift128+, as engines have it, from a seed of this guest's own: the one of the zygote's context is everybody's.
 _RANDOM: Final = """{ let a = SEEDn | 1n, b = (SEEDn * 0x9E3779B97F4A7C15n) & 0xFFFFFFFFFFFFFFFFn
 Math.random = function random () {
