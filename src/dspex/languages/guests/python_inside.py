@@ -18,7 +18,7 @@ import types
 from asyncio import events
 from typing import TYPE_CHECKING, Any, Final
 
-import _eryx  # type: ignore[import-not-found]  # the interpreter's own
+import _eryx  # the interpreter's own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

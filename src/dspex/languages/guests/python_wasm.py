@@ -53,7 +53,7 @@ def prepare(profile: dict[str, Any]) -> None:
 
 def _unpack() -> NoReturn:
     try:
-        import eryx  # type: ignore[import-not-found]
+        import eryx
 
         engine = os.path.join(_settings["directory"], "python")
         shutil.copytree(

@@ -16,7 +16,7 @@ class Engine:
     lost = False  # it outlives every error
 
     def __init__(self, prelude: str, memory: int, host: Callable[..., Any]) -> None:
-        import quickjs  # type: ignore[import-untyped]
+        import quickjs
 
         self.error: type[Exception] = quickjs.JSException
         self._context = quickjs.Context()

@@ -28,7 +28,7 @@ class Engine:
     lost = False  # the instance came to its end, and a session with it
 
     def __init__(self, prelude: str, memory: int, host: Callable[..., Any]) -> None:
-        import quickjs_rs  # type: ignore[import-not-found]
+        import quickjs_rs
         import wasmtime
 
         _share(wasmtime)
