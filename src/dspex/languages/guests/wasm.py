@@ -1,15 +1,19 @@
 """The WebAssembly guest: modules, as text or binary, instantiated and called by wasmtime inside the sandbox.
 
-Theory of operation. The zygote makes the engine and nothing else: a module is never compiled, let alone run, before the fork. A
-fresh guest compiles its module, or maps what an earlier guest compiled of the same bytes (the host keeps that, as bytes that
-mean nothing to it, and hands it out for that module alone). Calls run on the main thread with the interpreter's lock
-released; in a session a thread beside it waits for the deadline and for SIGINT, and then moves the engine's epoch on, which traps.
+Theory of operation. The zygote makes the engine and rehearses with a module of ours; no program's is compiled, let alone run,
+before the fork. While a guest waits for its request it rehearses once more, for its first run would otherwise copy some 800
+pages. A fresh guest compiles its module, or maps what an earlier guest compiled of the same bytes (the host keeps that, as
+bytes that mean nothing to it, and hands it out for that module alone). Calls run on the main thread with the interpreter's lock
+released; in a session a thread beside it waits for the deadline and for SIGINT, and then moves the engine's epoch on, which
+traps.
 
 A module that breaks out of wasmtime is where every other program is: in this process, behind the kernel's walls.
 """
 
 from __future__ import annotations
 
+import _socket
+import json
 import os
 import re
 import resource
@@ -19,7 +23,7 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .speech import Asked, Failure, Speech, ToolFailed
+from .speech import Asked, Failure, Speech, ToolFailed, framed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +38,7 @@ _RANGES: Final = {"i32": (-(1 << 31), (1 << 32) - 1), "i64": (-(1 << 63), (1 << 
 
 _engine: Any = None
 _settings: dict[str, Any] = {}
+_rehearsal = bytearray()  # the request for it
 
 
 def prepare(profile: dict[str, Any]) -> None:
@@ -48,17 +53,37 @@ def prepare(profile: dict[str, Any]) -> None:
     config.memory_init_cow = False  # memory files are refused to guests
     _engine = wasmtime.Engine(config)
     _settings.update(profile)
+    _rehearsal.extend(_framed(bytes(wasmtime.Module(_engine, _REHEARSED).serialize())))
     _rehearse()
 
 
-def _rehearse() -> None:
-    """Compile and call a module of ours, so that guests find done what else they would do first. Never WASI: it has threads."""
-    import wasmtime
+def _framed(compiled: bytes) -> bytes:
+    """A request of ours, for the module that is rehearsed."""
+    told = {
+        "timeout": 60.0,
+        "tools": [],
+        "keep": "",
+        "session": False,
+        "environment": {},
+        "directory": None,
+        "tagged": True,
+    }
+    given = {"module": _REHEARSED, "call": "", "args": [1, 2], "write": [], "read": None}
+    envelope = json.dumps(told).encode()
+    values = json.dumps({**given, "compiled": {"~bytes": [0, len(compiled)]}}).encode()
+    return framed(envelope, values, compiled)
 
-    compiled = bytes(wasmtime.Module(_engine, _REHEARSED).serialize())
-    told = {"timeout": 60.0, "tools": [], "keep": "", "session": False, "environment": {}, "directory": None}
-    given = {"module": _REHEARSED, "compiled": compiled, "call": "", "args": [1, 2], "write": [], "read": None}
-    Guest(Speech(-1, 0)).run(Asked(told, given))
+
+def _rehearse() -> None:
+    """Serve a request of ours: in the zygote, so that guests find done what is done once; in a guest, while it waits for its own,
+    so that the pages which that takes are its own by then. Never WASI: it has threads.
+    """
+    ours, theirs = _socket.socketpair()
+    ours.sendall(_rehearsal)
+    speech = Speech(theirs.fileno(), _settings["value"])
+    _serve(speech, Guest(speech))
+    ours.close()
+    theirs.close()
 
 
 def reseed() -> None:
@@ -67,22 +92,27 @@ def reseed() -> None:
 
 def main(channel: int) -> NoReturn:
     """In a guest: serve requests until the host closes the channel."""
+    _rehearse()
     speech = Speech(channel, _settings["value"])
     guest = Guest(speech)
     while True:
-        asked = speech.receive()
-        try:
-            value, type = guest.run(asked)
-        except Failure as failure:
-            speech.fail(failure)
-        except MemoryError:
-            speech.fail(Failure("memory_limit", "MemoryError", "the program needed more memory than its limit"))
-        except OverflowError as error:
-            speech.fail(Failure("runtime", "TypeError", str(error)))
-        except Left:
-            speech.left("SystemExit")
-        else:
-            speech.answer(value, type)
+        _serve(speech, guest)
+
+
+def _serve(speech: Speech, guest: Guest) -> None:
+    asked = speech.receive()
+    try:
+        value, type = guest.run(asked)
+    except Failure as failure:
+        speech.fail(failure)
+    except MemoryError:
+        speech.fail(Failure("memory_limit", "MemoryError", "the program needed more memory than its limit"))
+    except OverflowError as error:
+        speech.fail(Failure("runtime", "TypeError", str(error)))
+    except Left:
+        speech.left("SystemExit")
+    else:
+        speech.answer(value, type)
 
 
 class Left(Exception):  # noqa: N818  (no error: the program ended with status 0)
@@ -142,14 +172,20 @@ class Guest:
         store.set_epoch_deadline(1)
         if _settings["fuel"] is not None:
             store.set_fuel(_settings["fuel"])
+        imports = module.imports
+        self._instance = self._linked(module, imports, asked) if imports else wasmtime.Instance(store, module, [])
+
+    def _linked(self, module: Any, imports: list[Any], asked: Asked) -> Any:
+        import wasmtime
+
         linker = wasmtime.Linker(_engine)
-        if any(each.module == _WASI for each in module.imports):
+        if any(each.module == _WASI for each in imports):
             linker.define_wasi()
-            store.set_wasi(self._wasi(given))
-        for each in module.imports:
+            self._store.set_wasi(self._wasi(asked.variables))
+        for each in imports:
             if each.module != _WASI:
-                linker.define(store, each.module, each.name, self._import(each, asked.envelope["tools"]))
-        self._instance = linker.instantiate(store, module)
+                linker.define(self._store, each.module, each.name, self._import(each, asked.envelope["tools"]))
+        return linker.instantiate(self._store, module)
 
     def _module(self, source: str | bytes, compiled: bytes) -> Any:
         import wasmtime
