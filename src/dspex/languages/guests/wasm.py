@@ -170,7 +170,12 @@ class Guest:
             raise _trapped(trap, watch) from None
         except wasmtime.WasmtimeError as error:
             raise _failed(error, watch) from None
-        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:  # what the library has nothing for
+        except (
+            TypeError,
+            ValueError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # what the library has nothing for
             raise Failure("runtime", type(error).__name__, str(error)) from None
         finally:
             watch.close()
