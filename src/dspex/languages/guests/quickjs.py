@@ -46,6 +46,8 @@ class Guest:
 
     def __init__(self, profile: dict[str, Any]) -> None:
         self._limit: int = profile["value"]
+        self._bounded: bool = profile["webassembly"]
+        self._home = ""
         engine = quickjs_wasm.Engine if profile["webassembly"] else quickjs_native.Engine
         self._engine = engine(profile["prelude"], profile["memory"], self._host)
         self._engine.call("run", "1 + 1")
@@ -55,6 +57,7 @@ class Guest:
     def open(self, channel: int) -> None:
         """Serve this channel, with random numbers of this guest's own."""
         self._speech = Speech(channel, self._limit)
+        self._home = os.path.realpath(os.getcwd()) if self._bounded else ""
         seed = int.from_bytes(os.urandom(8), "little")
         self._engine.evaluate(_RANDOM.replace("SEED", str(seed)))
 
@@ -147,24 +150,33 @@ class Guest:
     def _do_display(self, bundle: str) -> None:
         self._speech.display({str(mime): str(content) for mime, content in json.loads(bundle).items()}, self._printed)
 
+    def _allowed(self, path: str) -> str:
+        """The path; in WebAssembly one beneath the working directory, for there it is this process that opens it."""
+        if self._home and os.path.commonpath((self._home, os.path.realpath(path))) != self._home:
+            raise PermissionError(errno.EACCES, "not beneath the working directory", path)
+        return path
+
     def _do_read(self, path: str) -> str:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(self._allowed(path), encoding="utf-8") as file:
                 return "=" + file.read()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # one that is no UTF-8, or a name that no file has
             return "!" + json.dumps([True, "Error", str(error)])
 
     def _do_save(self, path: str, content: str) -> str:
         try:
-            with open(path, "w", encoding="utf-8") as file:
+            with open(self._allowed(path), "w", encoding="utf-8") as file:
                 file.write(content)
-        except OSError as error:
-            self._full = error.errno in _FULL
+        except (OSError, ValueError) as error:
+            self._full = getattr(error, "errno", None) in _FULL
             return json.dumps([True, "Error", str(error)])
         return ""
 
     def _do_exists(self, path: str) -> int:
-        return int(os.path.exists(path))
+        try:
+            return int(os.path.exists(self._allowed(path)))
+        except (OSError, ValueError):
+            return 0
 
     def _do_call(self, name: str, said: str) -> str:
         text, parts = json.loads(said)
