@@ -2,18 +2,25 @@
 
     langgraph/c/<thread>/<namespace>/<checkpoint>               a checkpoint, as LangGraph's serializer wrote it
     langgraph/w/<thread>/<namespace>/<checkpoint>/<task>/<index>  a pending write
-    langgraph/n/<thread>/<namespace>/<checkpoint>               the child that came next
+    langgraph/n/<thread>/<namespace>/<checkpoint>               the child that came last
 
-A value is its SHA-256 together with its key, and MessagePack. The mark of the child is what refuses two runs that go on from
-one checkpoint at the same time: the second one's put finds it and fails, instead of hiding the work of the first.
+A value is SHA-256 over its key and what follows, which is MessagePack.
+
+Theory of operation. LangGraph calls the checkpoint with the largest id the latest, so of two runs that go on from one
+checkpoint the second one's put hides the work of the first. Each put therefore leaves the mark of its parent's child, and goes
+through only while that mark is as it was when the run read the parent. Who reads the latest has seen no child. Who reads a
+checkpoint by its id, to go back to it, has seen the child that it had: the config that is returned says which (`_SEEN`;
+LangGraph hands it on to the put). A mark outlives the pruning of its checkpoints, so that a run which began before is still
+refused; it goes with the child's run, or with the thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -29,8 +36,9 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from dspex.errors import ConflictError, IntegrityError, MovedError, UsageError
+from dspex.errors import ConflictError, IntegrityError, MovedError, StateFormatError, UsageError
 from dspex.stores import ABSENT, Store, Write, open_store
+from dspex.versions import _format
 from dspex.versions._retrying import retrying
 
 if TYPE_CHECKING:
@@ -39,11 +47,15 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from dspex.stores import Entry
+
 _ROOT = "langgraph"
 _PAGE = 200
 _BATCH = 50  # records of one deletion: every store takes as many
 _MAX_KEY = 2000
-_ON_PURPOSE = ("fork", "update")  # sources of checkpoints that go back to an old one, and mean to
+_NEWEST = 20  # checkpoints read at once, newest first: few ask for many
+_BESIDE = "fork"  # the source of checkpoints that LangGraph puts only to branch off on purpose
+_SEEN = "__dspex_seen"  # in a config: the child that its checkpoint had; the underscores keep it out of LangGraph's metadata
 _NOTE = b"[]"
 _T = TypeVar("_T")
 
@@ -68,22 +80,43 @@ class _Child(msgspec.Struct, frozen=True, array_like=True):
     checkpoint: str
 
 
+class _Found(NamedTuple):
+    key: str
+    record: _Checkpoint
+    child: str | None
+
+
 class DspexSaver(BaseCheckpointSaver[Any]):
     """A LangGraph checkpointer, sync and async, over a store of dspex (a URL or a `Store`).
 
         with DspexSaver("sqlite:///states.db") as saver:
             graph = builder.compile(checkpointer=saver)
 
-    A put is durable when it returns, where the store's `durable_ack` says so. A second put from a parent that has another
-    child raises ConflictError, unless its source says that it goes back on purpose ("fork", "update"), or `forks=True`.
-    A byte that is not what was put raises IntegrityError. Nothing is unpickled, unless a `serde` of yours does.
+    A put is durable when it returns, where the store's `durable_ack` says so. It raises ConflictError when its parent got a
+    child since it was read, unless `forks` allows any. A byte that is not what was put raises IntegrityError. Nothing is
+    pickled or unpickled, whatever the `serde`. With a `key` (32 random bytes) everything but names, sizes and times is
+    encrypted. Raises UsageError for wrong arguments, StoreError when the store fails or the key does not open it.
     """
 
-    def __init__(self, store: str | Store, *, serde: SerializerProtocol | None = None, forks: bool = False) -> None:
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        serde: SerializerProtocol | None = None,
+        forks: bool = False,
+        key: bytes | None = None,
+    ) -> None:
         super().__init__(serde=serde)
         self._owned = isinstance(store, str)
         self._store = open_store(store) if isinstance(store, str) else store
         self._forks = forks
+        try:
+            if key is not None:
+                self._store = _encrypted(self._store, key)
+            _format.check(self._store)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -105,37 +138,40 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Keep a checkpoint, as a child of the one that `config` names. Raises ConflictError when that has another."""
+        """Keep a checkpoint, as a child of the one that `config` names.
+
+        Raises ConflictError when that got another since it was read; its `ours` is the parent, `theirs` the other child.
+        """
         thread, namespace = _place(config)
-        parent = get_checkpoint_id(config)
-        type_, data = self.serde.dumps_typed(checkpoint)
+        parent, id = get_checkpoint_id(config), checkpoint["id"]
         found = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
-        record = _Checkpoint(parent, type_, data, found.encode("utf-8", "ignore"))
-        key = _key("c", thread, namespace, checkpoint["id"])
+        record = _Checkpoint(parent, *self._dumped(checkpoint), found.encode("utf-8", "ignore"))
+        key = _key("c", thread, namespace, id)
         put = {key: _sealed(key, record)}
         if parent is None:
             self._store.write(Write(put=put, note=_NOTE))
         else:
-            on_purpose = self._forks or metadata.get("source") in _ON_PURPOSE
-            self._put_child(_key("n", thread, namespace, parent), checkpoint["id"], put, on_purpose=on_purpose)
-        return _config(thread, namespace, checkpoint["id"])
+            mark = _key("n", thread, namespace, parent)
+            any_child = self._forks or metadata.get("source") == _BESIDE
+            seen = None if any_child else {id, config["configurable"].get(_SEEN)}
+            self._put_child(mark, {**put, mark: _sealed(mark, _Child(id))}, seen)
+        return _config(thread, namespace, id)
 
-    def _put_child(self, mark: str, id: str, put: dict[str, bytes], *, on_purpose: bool) -> None:
-        child = {mark: _sealed(mark, _Child(id))}
+    def _put_child(self, mark: str, put: dict[str, bytes], seen: set[str | None] | None) -> None:
         try:
-            self._store.write(Write(expect={mark: ABSENT}, put={**put, **child}, note=_NOTE))
+            self._store.write(Write(expect={mark: ABSENT}, put=put, note=_NOTE))
         except MovedError:
-            retrying(lambda: self._put_beside(mark, id, {**put, **child}, on_purpose=on_purpose))
+            retrying(lambda: self._put_beside(mark, put, seen))
 
-    def _put_beside(self, mark: str, id: str, put: dict[str, bytes], *, on_purpose: bool) -> None:
-        """Put a checkpoint whose parent has, or had, a child."""
+    def _put_beside(self, mark: str, put: dict[str, bytes], seen: set[str | None] | None) -> None:
+        """Put a checkpoint whose parent has a child: `seen` are those that it may have, None any."""
         entry = self._store.read([mark]).get(mark)
-        other = _unsealed(mark, entry.value, _Child).checkpoint if entry else id
-        *place, parent = _names(mark)
-        if other != id and not on_purpose and self._store.read([_key("c", *place, other)]):
+        other = _child(mark, entry)
+        if other is not None and seen is not None and other not in seen:
+            parent = _names(mark)[-1]
             raise ConflictError(
-                f"checkpoint {parent!r} has a child {other!r}: another run went on from it; load the latest, or"
-                f" fork on purpose with update_state() or DspexSaver(forks=True)",
+                f"checkpoint {parent!r} has a child {other!r}: another run went on from it; load the latest and go on"
+                f" from there, load this one by its id to branch off on purpose, or use DspexSaver(forks=True)",
                 ours=parent,
                 theirs=other,
             )
@@ -151,7 +187,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         for place, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, place)
             key = _key("w", thread, namespace, id, task_id, f"{index + 100:08d}")
-            put[key] = _sealed(key, _PendingWrite(task_id, task_path, index, channel, *self.serde.dumps_typed(value)))
+            put[key] = _sealed(key, _PendingWrite(task_id, task_path, index, channel, *self._dumped(value)))
         replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         for batch in _batches(put):
             self._put_batch({key: put[key] for key in batch}, replaces=replaces)
@@ -167,17 +203,35 @@ class DspexSaver(BaseCheckpointSaver[Any]):
             expect = {} if replaces else dict.fromkeys(put, ABSENT)
             self._store.write(Write(expect=expect, put=put, note=_NOTE))
 
+    def _dumped(self, value: Any) -> tuple[str, bytes]:
+        type_, data = self.serde.dumps_typed(value)
+        _check_type(type_, "a value")
+        return type_, data
+
     def delete_thread(self, thread_id: str) -> None:
         """Forget a thread: its checkpoints, writes and marks, in all namespaces."""
         for kind in "cwn":
             self._delete(key for key, _ in self._scan(_prefix(kind, str(thread_id))))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Forget the checkpoints that some runs made, and their writes."""
+        """Forget the checkpoints that some runs made, and their writes: their parents may have other children then."""
         wanted = set(map(str, run_ids))
-        for key, value in list(self._scan(_prefix("c"))) if wanted else ():
-            if json.loads(_unsealed(key, value, _Checkpoint).metadata).get("run_id") in wanted:
+        for key, value in self._scan(_prefix("c")) if wanted else ():
+            record = _unsealed(key, value, _Checkpoint)
+            if json.loads(record.metadata).get("run_id") in wanted:
+                if record.parent is not None:
+                    self._unmark(_key("n", *_names(key)[:-1], record.parent), _names(key)[-1])
                 self._forget(key)
+
+    def _unmark(self, mark: str, id: str) -> None:
+        """Have a parent no child any more, if this is the one."""
+
+        def attempt() -> None:
+            entry = self._store.read([mark]).get(mark)
+            if entry and _child(mark, entry) == id:
+                self._store.write(Write(expect={mark: entry.revision}, delete=[mark], note=_NOTE))
+
+        retrying(attempt)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread, the whole chains of parents, to another."""
@@ -219,9 +273,8 @@ class DspexSaver(BaseCheckpointSaver[Any]):
             self._forget(key)
 
     def _forget(self, key: str) -> None:
-        """Delete a checkpoint and its writes; the mark that it had a child stays with its parent only."""
-        names = _names(key)
-        self._delete([key, _key("n", *names), *(other for other, _ in self._scan(_prefix("w", *names)))])
+        """Delete a checkpoint and its writes; the mark of its child stays, for runs that began there."""
+        self._delete([key, *(other for other, _ in self._scan(_prefix("w", *_names(key))))])
 
     def _delete(self, keys: Iterable[str]) -> None:
         for batch in _batches(list(keys)):
@@ -234,12 +287,10 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         thread, namespace = _place(config)
         id = get_checkpoint_id(config)
         if id:
-            key = _key("c", thread, namespace, id)
-            entry = self._store.read([key]).get(key)
-        else:
-            page = self._store.scan(_prefix("c", thread, namespace), limit=1, reverse=True)
-            key, entry = page[0] if page else ("", None)
-        return self._tuple(key, entry.value) if entry else None
+            found = next(self._read(iter([_key("c", thread, namespace, id)]), 1), None)
+            return self._tuple(*found) if found else None
+        page = self._store.scan(_prefix("c", thread, namespace), limit=1, reverse=True)
+        return self._tuple(page[0][0], _unsealed(page[0][0], page[0][1].value, _Checkpoint)) if page else None
 
     def list(
         self,
@@ -250,47 +301,67 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest first: of a thread, a namespace, with metadata, before another, at most so many."""
-        earliest = get_checkpoint_id(before) if before else None
-        left = limit
-        for key in sorted(self._keys(config), key=lambda key: _names(key)[-1], reverse=True):
-            if left == 0:
-                return
-            if earliest and _names(key)[-1] >= earliest:
-                continue
-            entry = self._store.read([key]).get(key)
-            if entry is None:
-                continue  # deleted meanwhile
-            metadata = json.loads(_unsealed(key, entry.value, _Checkpoint).metadata)
-            if all(name in metadata and metadata[name] == value for name, value in (filter or {}).items()):
-                yield self._tuple(key, entry.value)
-                left = None if left is None else left - 1
+        keys = self._newest_first(config, get_checkpoint_id(before) if before else None)
+        at_once = _NEWEST if limit is None or filter else min(limit, _NEWEST)
+        records = self._read(keys, at_once) if limit != 0 else ()
+        fitting = (one for one in records if _fits(json.loads(one[1].metadata), filter or {}))
+        for one in itertools.islice(fitting, limit):
+            yield self._tuple(*one)
 
-    def _keys(self, config: RunnableConfig | None) -> Iterator[str]:
+    def _newest_first(self, config: RunnableConfig | None, before: str | None) -> Iterator[str]:
+        """Keys of checkpoints: those of one namespace come as they are asked for, others must be sorted."""
         place = config["configurable"] if config else {}
         names = [str(place["thread_id"])] if "thread_id" in place else []
+        only = get_checkpoint_id(config) if config else None
         if names and "checkpoint_ns" in place:
             names.append(str(place["checkpoint_ns"]))
-        only = get_checkpoint_id(config) if config else None
-        for key, _ in self._scan(_prefix("c", *names)):
-            if only is None or _names(key)[-1] == only:
+            keys: Iterable[str] = [_key("c", *names, only)] if only else self._backwards(_prefix("c", *names), before)
+        else:
+            found = (key for key, _ in self._scan(_prefix("c", *names)))
+            keys = sorted(found, key=lambda key: key.rpartition("/")[-1], reverse=True)
+        for key in keys:
+            id = _names(key)[-1]
+            if only in (None, id) and (before is None or id < before):
                 yield key
 
-    def _tuple(self, key: str, value: bytes) -> CheckpointTuple:
-        record = _unsealed(key, value, _Checkpoint)
+    def _backwards(self, prefix: str, before: str | None) -> Iterator[str]:
+        last = prefix + quote(before, safe="") if before else ""
+        while page := self._store.scan(prefix, before=last, limit=_NEWEST, reverse=True):
+            yield from (key for key, _ in page)
+            last = page[-1][0]
+
+    def _read(self, keys: Iterator[str], at_once: int) -> Iterator[_Found]:
+        """Checkpoints, and the children that they have; what was deleted meanwhile is left out."""
+        while batch := [*itertools.islice(keys, at_once)]:
+            marks = {key: _key("n", *_names(key)) for key in batch}
+            found = self._store.read([*batch, *marks.values()])
+            for key in batch:
+                if key in found:
+                    record = _unsealed(key, found[key].value, _Checkpoint)
+                    yield _Found(key, record, _child(marks[key], found.get(marks[key])))
+
+    def _tuple(self, key: str, record: _Checkpoint, seen: str | None = None) -> CheckpointTuple:
         thread, namespace, id = _names(key)
+        config = _config(thread, namespace, id)
+        if seen is not None:
+            config["configurable"][_SEEN] = seen
         return CheckpointTuple(
-            _config(thread, namespace, id),
-            self.serde.loads_typed((record.type, record.data)),
+            config,
+            self._loaded(key, record.type, record.data),
             json.loads(record.metadata),
             _config(thread, namespace, record.parent) if record.parent else None,
             self._writes(thread, namespace, id),
         )
 
     def _writes(self, thread: str, namespace: str, id: str) -> list[tuple[str, str, Any]]:  # type: ignore[valid-type]
-        scanned = self._scan(_prefix("w", thread, namespace, id))
-        found = [_unsealed(key, value, _PendingWrite) for key, value in scanned]
+        prefix = _prefix("w", thread, namespace, id)
+        found = [_unsealed(key, value, _PendingWrite) for key, value in self._scan(prefix)]
         found.sort(key=lambda write: writes_sort_key(write.path, write.task, write.index))
-        return [(write.task, write.channel, self.serde.loads_typed((write.type, write.data))) for write in found]
+        return [(write.task, write.channel, self._loaded(prefix, write.type, write.data)) for write in found]
+
+    def _loaded(self, key: str, type_: str, data: bytes) -> Any:
+        _check_type(type_, key)
+        return self.serde.loads_typed((type_, data))
 
     def _scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         after = ""
@@ -350,6 +421,29 @@ def _needed(key: str, record: _Checkpoint) -> str | None:
     if record.parent is None or not any(any(counts) for counts in deltas.values()):
         return None
     return _key("c", *_names(key)[:-1], record.parent)
+
+
+def _encrypted(store: Store, key: bytes) -> Store:
+    from dspex.stores._encrypted import EncryptedStore
+
+    return EncryptedStore(store, key)
+
+
+def _child(mark: str, entry: Entry | None) -> str | None:
+    return _unsealed(mark, entry.value, _Child).checkpoint if entry else None
+
+
+def _fits(metadata: dict[str, Any], filter: dict[str, Any]) -> bool:
+    return all(name in metadata and metadata[name] == value for name, value in filter.items())
+
+
+def _check_type(type_: str, place: str) -> None:
+    """A type is `json`, or `json+aes` where a serializer encrypts."""
+    if type_.partition("+")[0] == "pickle":
+        raise StateFormatError(
+            "it is pickled, and pickles run code when they are read; register its type with the serializer",
+            source=place,
+        )
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:
