@@ -237,7 +237,7 @@ def test_nothing_is_pickled(saver):
         other = DspexSaver(saver._store, serde=serde)
         with pytest.raises(StateFormatError, match="it is pickled"):
             other.put_writes(config, [("channel", threading.Thread)], "task")
-    key = saver._store.scan("langgraph/c/")[0][0]
+    key = saver._store.scan("langgraph/")[0][0]
     pickled = langgraph._Checkpoint(None, "pickle", pickle.dumps(empty_checkpoint()), b"{}")
     saver._store.write(Write(put={key: langgraph._sealed(key, pickled)}))
     with pytest.raises(StateFormatError, match="it is pickled"):

@@ -1,10 +1,12 @@
 """LangGraph's checkpoints in any store of dspex: `DspexSaver("sqlite:///states.db")`.
 
-    langgraph/c/<thread>/<namespace>/<checkpoint>               a checkpoint, as LangGraph's serializer wrote it
-    langgraph/w/<thread>/<namespace>/<checkpoint>/<task>/<index>  a pending write
-    langgraph/n/<thread>/<namespace>/<checkpoint>               the child that came last
+    langgraph/<thread>/<namespace>/<checkpoint>!c                 a checkpoint, as LangGraph's serializer wrote it
+    langgraph/<thread>/<namespace>/<checkpoint>!n                 the child that came last
+    langgraph/<thread>/<namespace>/<checkpoint>!w/<task>/<index>  a pending write
 
-A value is SHA-256 over its key and what follows, which is MessagePack.
+A value is SHA-256 over its key and what follows, which is MessagePack. What belongs together stands together: one read gives
+a checkpoint with its writes, and a put changes neighbours. `!` sorts before all that names are quoted into, so keys of
+checkpoints are in the order of their ids.
 
 Theory of operation. LangGraph calls the checkpoint with the largest id the latest, so of two runs that go on from one
 checkpoint the second one's put hides the work of the first. Each put therefore leaves the mark of its parent's child, and goes
@@ -17,6 +19,7 @@ refused; it goes with the child's run, or with the thread.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import itertools
 import json
@@ -51,9 +54,10 @@ if TYPE_CHECKING:
 
 _ROOT = "langgraph"
 _PAGE = 200
+_NEWEST = 20  # records read at once, newest first: few ask for many
 _BATCH = 50  # records of one deletion: every store takes as many
 _MAX_KEY = 2000
-_NEWEST = 20  # checkpoints read at once, newest first: few ask for many
+_SUM = 32
 _BESIDE = "fork"  # the source of checkpoints that LangGraph puts only to branch off on purpose
 _SEEN = "__dspex_seen"  # in a config: the child that its checkpoint had; the underscores keep it out of LangGraph's metadata
 _NOTE = b"[]"
@@ -81,9 +85,10 @@ class _Child(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Found(NamedTuple):
-    key: str
+    base: str  # how its keys begin
     record: _Checkpoint
     child: str | None
+    writes: list[_PendingWrite]
 
 
 class DspexSaver(BaseCheckpointSaver[Any]):
@@ -146,12 +151,12 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         parent, id = get_checkpoint_id(config), checkpoint["id"]
         found = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
         record = _Checkpoint(parent, *self._dumped(checkpoint), found.encode("utf-8", "ignore"))
-        key = _key("c", thread, namespace, id)
+        key = _base(thread, namespace, id) + "c"
         put = {key: _sealed(key, record)}
         if parent is None:
             self._store.write(Write(put=put, note=_NOTE))
         else:
-            mark = _key("n", thread, namespace, parent)
+            mark = _base(thread, namespace, parent) + "n"
             any_child = self._forks or metadata.get("source") == _BESIDE
             seen = None if any_child else {id, config["configurable"].get(_SEEN)}
             self._put_child(mark, {**put, mark: _sealed(mark, _Child(id))}, seen)
@@ -182,11 +187,11 @@ class DspexSaver(BaseCheckpointSaver[Any]):
     ) -> None:
         """Keep what a task wrote until the next checkpoint; what is there stays, but for errors and interrupts."""
         thread, namespace = _place(config)
-        id = str(config["configurable"]["checkpoint_id"])
+        base = _base(thread, namespace, str(config["configurable"]["checkpoint_id"]))
         put = {}
         for place, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, place)
-            key = _key("w", thread, namespace, id, task_id, f"{index + 100:08d}")
+            key = _checked(f"{base}w/{_quoted(task_id)}/{index + 100:08d}")
             put[key] = _sealed(key, _PendingWrite(task_id, task_path, index, channel, *self._dumped(value)))
         replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         for batch in _batches(put):
@@ -210,18 +215,19 @@ class DspexSaver(BaseCheckpointSaver[Any]):
 
     def delete_thread(self, thread_id: str) -> None:
         """Forget a thread: its checkpoints, writes and marks, in all namespaces."""
-        for kind in "cwn":
-            self._delete(key for key, _ in self._scan(_prefix(kind, str(thread_id))))
+        keys = [key for key, _ in self._scan(_prefix(str(thread_id)))]
+        self._delete(sorted(keys, key=lambda key: _kind(key) != "c"))  # no checkpoint is to be seen without its writes
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Forget the checkpoints that some runs made, and their writes: their parents may have other children then."""
         wanted = set(map(str, run_ids))
-        for key, value in self._scan(_prefix("c")) if wanted else ():
-            record = _unsealed(key, value, _Checkpoint)
-            if json.loads(record.metadata).get("run_id") in wanted:
+        for key, value in self._scan(_prefix()) if wanted else ():
+            record = _unsealed(key, value, _Checkpoint) if _kind(key) == "c" else None
+            if record and json.loads(record.metadata).get("run_id") in wanted:
+                thread, namespace, id = _names(key)
                 if record.parent is not None:
-                    self._unmark(_key("n", *_names(key)[:-1], record.parent), _names(key)[-1])
-                self._forget(key)
+                    self._unmark(_base(thread, namespace, record.parent) + "n", id)
+                self._forget(_base(thread, namespace, id))
 
     def _unmark(self, mark: str, id: str) -> None:
         """Have a parent no child any more, if this is the one."""
@@ -235,14 +241,12 @@ class DspexSaver(BaseCheckpointSaver[Any]):
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread, the whole chains of parents, to another."""
-        source, target = str(source_thread_id), str(target_thread_id)
-        for kind, form in (("w", _PendingWrite), ("n", _Child), ("c", _Checkpoint)):
-            put = {}
-            for key, value in self._scan(_prefix(kind, source)):
-                copy = _key(kind, target, *_names(key)[1:])
-                put[copy] = _sealed(copy, _unsealed(key, value, form))
-            for batch in _batches(put):
-                self._store.write(Write(put={key: put[key] for key in batch}, note=_NOTE))
+        source, target = _prefix(str(source_thread_id)), _prefix(str(target_thread_id))
+        found = [*self._scan(source)]
+        found.sort(key=lambda row: _kind(row[0]) == "c")  # what belongs to a checkpoint is there before it
+        for batch in _batches(found):
+            put = {target + key[len(source) :]: _body(key, value) for key, value in batch}
+            self._store.write(Write(put={_checked(key): _with_sum(key, body) for key, body in put.items()}, note=_NOTE))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Forget all checkpoints of some threads ("delete"), or all but the newest of each namespace ("keep_latest").
@@ -258,11 +262,9 @@ class DspexSaver(BaseCheckpointSaver[Any]):
                 self._keep_latest(thread)
 
     def _keep_latest(self, thread: str) -> None:
-        found = {key: _unsealed(key, value, _Checkpoint) for key, value in self._scan(_prefix("c", thread))}
-        newest: dict[str, str] = {}
-        for key in found:
-            namespace = _names(key)[1]
-            newest[namespace] = max(newest.get(namespace, ""), key)
+        scanned = [(key, value) for key, value in self._scan(_prefix(thread)) if _kind(key) == "c"]
+        found = {key: _unsealed(key, value, _Checkpoint) for key, value in scanned}
+        newest = {_names(key)[1]: key for key in found}  # of each namespace; keys come in order
         kept: set[str] = set()
         for key in newest.values():
             step: str | None = key
@@ -270,11 +272,11 @@ class DspexSaver(BaseCheckpointSaver[Any]):
                 kept.add(step)
                 step = _needed(step, found[step])
         for key in found.keys() - kept:
-            self._forget(key)
+            self._forget(key[:-1])
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, base: str) -> None:
         """Delete a checkpoint and its writes; the mark of its child stays, for runs that began there."""
-        self._delete([key, *(other for other, _ in self._scan(_prefix("w", *_names(key))))])
+        self._delete([f"{base}c", *(key for key, _ in self._scan(f"{base}w/"))])
 
     def _delete(self, keys: Iterable[str]) -> None:
         for batch in _batches(list(keys)):
@@ -287,10 +289,11 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         thread, namespace = _place(config)
         id = get_checkpoint_id(config)
         if id:
-            found = next(self._read(iter([_key("c", thread, namespace, id)]), 1), None)
-            return self._tuple(*found) if found else None
-        page = self._store.scan(_prefix("c", thread, namespace), limit=1, reverse=True)
-        return self._tuple(page[0][0], _unsealed(page[0][0], page[0][1].value, _Checkpoint)) if page else None
+            rows = self._scan(_base(thread, namespace, id))
+            found = next(_together(reversed([*rows])), None)
+        else:
+            found = next(_together(self._backwards(_prefix(thread, namespace), first=1)), None)
+        return self._tuple(found, by_id=bool(id)) if found else None
 
     def list(
         self,
@@ -301,63 +304,50 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest first: of a thread, a namespace, with metadata, before another, at most so many."""
-        keys = self._newest_first(config, get_checkpoint_id(before) if before else None)
-        at_once = _NEWEST if limit is None or filter else min(limit, _NEWEST)
-        records = self._read(keys, at_once) if limit != 0 else ()
-        fitting = (one for one in records if _fits(json.loads(one[1].metadata), filter or {}))
+        earliest = get_checkpoint_id(before) if before else None
+        found = self._newest_first(config, earliest, _NEWEST if limit is None or filter else limit)
+        fitting = (one for one in found if _fits(json.loads(one.record.metadata), filter or {}))
         for one in itertools.islice(fitting, limit):
-            yield self._tuple(*one)
+            yield self._tuple(one, by_id=True)
 
-    def _newest_first(self, config: RunnableConfig | None, before: str | None) -> Iterator[str]:
-        """Keys of checkpoints: those of one namespace come as they are asked for, others must be sorted."""
+    def _newest_first(self, config: RunnableConfig | None, before: str | None, first: int) -> Iterator[_Found]:
+        """Those of one namespace are read as they are asked for, others must be sorted."""
         place = config["configurable"] if config else {}
         names = [str(place["thread_id"])] if "thread_id" in place else []
         only = get_checkpoint_id(config) if config else None
-        if names and "checkpoint_ns" in place:
-            names.append(str(place["checkpoint_ns"]))
-            keys: Iterable[str] = [_key("c", *names, only)] if only else self._backwards(_prefix("c", *names), before)
-        else:
-            found = (key for key, _ in self._scan(_prefix("c", *names)))
-            keys = sorted(found, key=lambda key: key.rpartition("/")[-1], reverse=True)
-        for key in keys:
-            id = _names(key)[-1]
-            if only in (None, id) and (before is None or id < before):
-                yield key
+        if names and "checkpoint_ns" in place and not only:
+            of = _prefix(*names, str(place["checkpoint_ns"]))
+            end = f"{of}{_quoted(before)}!" if before else ""
+            yield from _together(self._backwards(of, end, first=max(1, min(first, _NEWEST))))
+            return
+        keys = [key for key, _ in self._scan(_prefix(*names)) if _kind(key) == "c"]
+        for key in sorted(keys, key=lambda key: _names(key)[-1], reverse=True):
+            thread, namespace, id = _names(key)
+            wanted = only in (None, id) and namespace == place.get("checkpoint_ns", namespace)
+            if wanted and (before is None or id < before):
+                yield from _together(reversed([*self._scan(_base(thread, namespace, id))]))
 
-    def _backwards(self, prefix: str, before: str | None) -> Iterator[str]:
-        last = prefix + quote(before, safe="") if before else ""
-        while page := self._store.scan(prefix, before=last, limit=_NEWEST, reverse=True):
-            yield from (key for key, _ in page)
-            last = page[-1][0]
+    def _backwards(self, prefix: str, before: str = "", *, first: int) -> Iterator[tuple[str, bytes]]:
+        limit = first
+        while page := self._store.scan(prefix, before=before, limit=limit, reverse=True):
+            yield from ((key, entry.value) for key, entry in page)
+            if len(page) < limit:
+                return
+            before, limit = page[-1][0], _NEWEST
 
-    def _read(self, keys: Iterator[str], at_once: int) -> Iterator[_Found]:
-        """Checkpoints, and the children that they have; what was deleted meanwhile is left out."""
-        while batch := [*itertools.islice(keys, at_once)]:
-            marks = {key: _key("n", *_names(key)) for key in batch}
-            found = self._store.read([*batch, *marks.values()])
-            for key in batch:
-                if key in found:
-                    record = _unsealed(key, found[key].value, _Checkpoint)
-                    yield _Found(key, record, _child(marks[key], found.get(marks[key])))
-
-    def _tuple(self, key: str, record: _Checkpoint, seen: str | None = None) -> CheckpointTuple:
-        thread, namespace, id = _names(key)
+    def _tuple(self, found: _Found, *, by_id: bool) -> CheckpointTuple:
+        record, (thread, namespace, id) = found.record, _names(found.base)
         config = _config(thread, namespace, id)
-        if seen is not None:
-            config["configurable"][_SEEN] = seen
+        if by_id and found.child is not None:
+            config["configurable"][_SEEN] = found.child
+        found.writes.sort(key=lambda write: writes_sort_key(write.path, write.task, write.index))
         return CheckpointTuple(
             config,
-            self._loaded(key, record.type, record.data),
+            self._loaded(found.base, record.type, record.data),
             json.loads(record.metadata),
             _config(thread, namespace, record.parent) if record.parent else None,
-            self._writes(thread, namespace, id),
+            [(write.task, write.channel, self._loaded(found.base, write.type, write.data)) for write in found.writes],
         )
-
-    def _writes(self, thread: str, namespace: str, id: str) -> list[tuple[str, str, Any]]:  # type: ignore[valid-type]
-        prefix = _prefix("w", thread, namespace, id)
-        found = [_unsealed(key, value, _PendingWrite) for key, value in self._scan(prefix)]
-        found.sort(key=lambda write: writes_sort_key(write.path, write.task, write.index))
-        return [(write.task, write.channel, self._loaded(prefix, write.type, write.data)) for write in found]
 
     def _loaded(self, key: str, type_: str, data: bytes) -> Any:
         _check_type(type_, key)
@@ -420,7 +410,8 @@ def _needed(key: str, record: _Checkpoint) -> str | None:
     deltas = json.loads(record.metadata).get("counters_since_delta_snapshot") or {}
     if record.parent is None or not any(any(counts) for counts in deltas.values()):
         return None
-    return _key("c", *_names(key)[:-1], record.parent)
+    thread, namespace, _ = _names(key)
+    return _base(thread, namespace, record.parent) + "c"
 
 
 def _encrypted(store: Store, key: bytes) -> Store:
@@ -455,19 +446,48 @@ def _config(thread: str, namespace: str, id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread, "checkpoint_ns": namespace, "checkpoint_id": id}}
 
 
-def _prefix(kind: str, *names: str) -> str:
-    return "/".join((_ROOT, kind, *(quote(name, safe="") for name in names), ""))
+@functools.lru_cache(1024)
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
 
 
-def _key(kind: str, *names: str) -> str:
-    key = _prefix(kind, *names)[:-1]
+def _prefix(*names: str) -> str:
+    return "/".join((_ROOT, *map(_quoted, names), ""))
+
+
+def _base(thread: str, namespace: str, id: str) -> str:
+    return _checked(f"{_prefix(thread, namespace)}{_quoted(id)}!")
+
+
+def _checked(key: str) -> str:
     if len(key) > _MAX_KEY:
         raise UsageError(f"thread, namespace, checkpoint and task are too long together: {key[:100]}...")
     return key
 
 
-def _names(key: str) -> tuple[str, ...]:
-    return tuple(map(unquote, key.split("/")[2:]))
+def _kind(key: str) -> str:
+    return key[key.index("!") + 1]
+
+
+def _names(key: str) -> tuple[str, str, str]:
+    thread, namespace, id = key[: key.index("!")].split("/")[1:]
+    return unquote(thread), unquote(namespace), unquote(id)
+
+
+def _together(rows: Iterable[tuple[str, bytes]]) -> Iterator[_Found]:
+    """Checkpoints from their records, last key first: writes, the child's mark, and what they belong to, where it still is."""
+    base, child = "", None
+    writes: list[_PendingWrite] = []
+    for key, value in rows:
+        if not key.startswith(base) or not base:
+            base, child, writes = key[: key.index("!") + 1], None, []
+        kind = key[len(base)]
+        if kind == "w":
+            writes.append(_unsealed(key, value, _PendingWrite))
+        elif kind == "n":
+            child = _unsealed(key, value, _Child).checkpoint
+        else:
+            yield _Found(base, _unsealed(key, value, _Checkpoint), child, writes)
 
 
 def _batches(keys: Any) -> Iterator[Any]:
@@ -476,13 +496,26 @@ def _batches(keys: Any) -> Iterator[Any]:
 
 
 def _sealed(key: str, record: msgspec.Struct) -> bytes:
-    body = msgspec.msgpack.encode(record)
-    return hashlib.sha256(key.encode() + b"\0" + body).digest() + body
+    return _with_sum(key, msgspec.msgpack.encode(record))
+
+
+def _with_sum(key: str, body: bytes) -> bytes:
+    return _sum(key, body) + body
+
+
+def _sum(key: str, body: bytes) -> bytes:
+    digest = hashlib.sha256(key.encode() + b"\0")
+    digest.update(body)
+    return digest.digest()
 
 
 def _unsealed(key: str, value: bytes, form: Callable[..., _T]) -> _T:
-    body = value[32:]
-    if hashlib.sha256(key.encode() + b"\0" + body).digest() != value[:32]:
-        raise IntegrityError(f"{key} is damaged: its checksum differs; load another checkpoint", thing=key)
-    record: _T = msgspec.msgpack.decode(body, type=form)
+    record: _T = msgspec.msgpack.decode(_body(key, value), type=form)
     return record
+
+
+def _body(key: str, value: bytes) -> bytes:
+    body = value[_SUM:]
+    if _sum(key, body) != value[:_SUM]:
+        raise IntegrityError(f"{key} is damaged: its checksum differs; load another checkpoint", thing=key)
+    return body
