@@ -5,12 +5,15 @@ import itertools
 import operator
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Annotated, TypedDict
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base import id as uuids
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -18,7 +21,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from dspex.errors import ConflictError, IntegrityError, StateFormatError, StoreError, UsageError
+from dspex.errors import ConflictError, IntegrityError, StateError, StateFormatError, StoreError, UsageError
 from dspex.integrations import langgraph
 from dspex.integrations.langgraph import DspexSaver
 from dspex.stores import Write
@@ -68,7 +71,7 @@ def test_two_runs_from_one_parent_are_a_conflict(saver):
     first = put(saver)
     second = put(saver, first)
     for source in ("loop", "input", "update"):
-        with pytest.raises(ConflictError, match="another run went on from it") as caught:
+        with pytest.raises(ConflictError, match="another run went on from there") as caught:
             put(saver, first, source=source)
         assert caught.value.ours == first["configurable"]["checkpoint_id"]
         assert caught.value.theirs == second["configurable"]["checkpoint_id"]
@@ -139,6 +142,32 @@ def test_a_child_that_was_deleted_is_none(saver):
     saver.delete_for_runs(["r"])
     with pytest.raises(ConflictError):
         put(saver, first)
+
+
+def test_a_thread_whose_first_run_was_deleted_may_begin_again(saver):
+    """By its runs or as a whole: what was deleted stands in nobody's way."""
+    made = graph(saver, count)
+    config = {"configurable": {"thread_id": "t"}, "metadata": {"run_id": "r"}}
+    for delete in (lambda: saver.delete_for_runs(["r"]), lambda: saver.delete_thread("t"), lambda: None):
+        assert made.invoke({"seen": ["a"]}, config) == {"seen": ["a", 1]}
+        delete()
+    saver.copy_thread("t", "copy")
+    copy = {"configurable": {"thread_id": "copy"}}
+    assert made.get_state(copy).values == {"seen": ["a", 1]}
+    assert made.invoke({"seen": ["b"]}, copy) == {"seen": ["a", 1, "b", 3]}
+
+
+def test_a_clock_that_was_set_back_hides_nothing(saver, monkeypatch):
+    """What would be put below its parent is refused; when the clock has caught up, the thread goes on from where it was."""
+    made = graph(saver, count)
+    expected = made.invoke({"seen": ["a"]}, THREAD)
+    with monkeypatch.context() as back:
+        back.setattr(uuids, "time", SimpleNamespace(time_ns=lambda: time.time_ns() - 3600 * 10**9))
+        back.setattr(uuids, "_last_v6_timestamp", None)
+        with pytest.raises(StateError, match="a clock was set back"):
+            made.invoke({"seen": ["b"]}, THREAD)
+    assert made.get_state(THREAD).values == expected
+    assert made.invoke({"seen": ["b"]}, THREAD) == {"seen": ["a", 1, "b", 3]}
 
 
 def test_a_put_that_is_sent_again_is_the_same(saver):
@@ -358,10 +387,12 @@ def test_a_graph_does_what_it_does_with_langgraphs_own_saver(flow, saver):
     assert flow(saver) == flow(InMemorySaver())
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["old", "new"])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_of_two_graphs_on_one_thread_one_is_refused(saver, durability):
-    """Both began from the same checkpoint: one ends with a conflict, and what the thread has is the other's work."""
-    graph(saver, count).invoke({"seen": ["a"]}, THREAD)
+def test_of_two_graphs_on_one_thread_one_is_refused(saver, durability, new):
+    """Both began from the same checkpoint, or from none: one ends with a conflict, and the thread has the other's work."""
+    if not new:
+        graph(saver, count).invoke({"seen": ["a"]}, THREAD)
     start = threading.Barrier(2)
 
     class Meeting(DspexSaver):

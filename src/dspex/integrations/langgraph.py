@@ -9,11 +9,11 @@ a checkpoint with its writes, and a put changes neighbours. `!` sorts before all
 checkpoints are in the order of their ids.
 
 Theory of operation. LangGraph calls the checkpoint with the largest id the latest, so of two runs that go on from one
-checkpoint the second one's put hides the work of the first. Each put therefore leaves the mark of its parent's child, and goes
-through only while that mark is as it was when the run read the parent. Who reads the latest has seen no child. Who reads a
-checkpoint by its id, to go back to it, has seen the child that it had: the config that is returned says which (`_SEEN`;
-LangGraph hands it on to the put). A mark outlives the pruning of its checkpoints, so that a run which began before is still
-refused; it goes with the child's run, or with the thread.
+checkpoint, or that both begin a thread, the second one's put hides the work of the first. Each put therefore leaves the mark
+of its parent's child, and goes through only while that mark is as it was when the run read the parent. Who reads the latest
+has seen no child. Who reads a checkpoint by its id, to go back to it, has seen the child that it had: the config that is
+returned says which (`_SEEN`; LangGraph hands it on to the put). A mark outlives the pruning of its checkpoints, so that a
+run which began before is still refused; it goes with the child's run, or with the thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from dspex.errors import ConflictError, IntegrityError, MovedError, StateFormatError, UsageError
+from dspex.errors import ConflictError, IntegrityError, MovedError, StateError, StateFormatError, UsageError
 from dspex.stores import ABSENT, Store, Write, open_store
 from dspex.versions import _format
 from dspex.versions._retrying import retrying
@@ -58,6 +58,8 @@ _NEWEST = 20  # records read at once, newest first: few ask for many
 _BATCH = 50  # records of one deletion: every store takes as many
 _MAX_KEY = 2000
 _SUM = 32
+_NOTHING = ""  # what the first checkpoint of a thread is a child of
+_RUNS = "__pregel_"  # how LangGraph's own names in the config of a run begin
 _BESIDE = "fork"  # the source of checkpoints that LangGraph puts only to branch off on purpose
 _SEEN = "__dspex_seen"  # in a config: the child that its checkpoint had; the underscores keep it out of LangGraph's metadata
 _NOTE = b"[]"
@@ -146,17 +148,23 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         """Keep a checkpoint, as a child of the one that `config` names.
 
         Raises ConflictError when that got another since it was read; its `ours` is the parent, `theirs` the other child.
+        Raises StateError for an id below the parent's, which could never be the latest: the clock was set back.
         """
         thread, namespace = _place(config)
         parent, id = get_checkpoint_id(config), checkpoint["id"]
+        if parent is not None and id < parent and not self._forks:
+            raise StateError(
+                f"checkpoint {id!r} would not come after {parent!r}, which it goes on from: ids begin with the time, and a"
+                f" clock was set back, or is behind another machine's; nothing was put, try again when it has caught up"
+            )
         found = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
         record = _Checkpoint(parent, *self._dumped(checkpoint), found.encode("utf-8", "ignore"))
         key = _base(thread, namespace, id) + "c"
         put = {key: _sealed(key, record)}
-        if parent is None:
+        if parent is None and not _begins_thread(config):
             self._store.write(Write(put=put, note=_NOTE))
         else:
-            mark = _base(thread, namespace, parent) + "n"
+            mark = _base(thread, namespace, parent or _NOTHING) + "n"
             any_child = self._forks or metadata.get("source") == _BESIDE
             seen = None if any_child else {id, config["configurable"].get(_SEEN)}
             self._put_child(mark, {**put, mark: _sealed(mark, _Child(id))}, seen)
@@ -173,11 +181,12 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         entry = self._store.read([mark]).get(mark)
         other = _child(mark, entry)
         if other is not None and seen is not None and other not in seen:
-            parent = _names(mark)[-1]
+            thread, _, parent = _names(mark)
+            place = f"checkpoint {parent!r} has a child" if parent else f"thread {thread!r} has a first checkpoint"
             raise ConflictError(
-                f"checkpoint {parent!r} has a child {other!r}: another run went on from it; load the latest and go on"
-                f" from there, load this one by its id to branch off on purpose, or use DspexSaver(forks=True)",
-                ours=parent,
+                f"{place} {other!r}: another run went on from there; load the latest and go on from that,"
+                f" load a checkpoint by its id to branch off on purpose, or use DspexSaver(forks=True)",
+                ours=parent or None,
                 theirs=other,
             )
         self._store.write(Write(expect={mark: entry.revision if entry else ABSENT}, put=put, note=_NOTE))
@@ -225,8 +234,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
             record = _unsealed(key, value, _Checkpoint) if _kind(key) == "c" else None
             if record and json.loads(record.metadata).get("run_id") in wanted:
                 thread, namespace, id = _names(key)
-                if record.parent is not None:
-                    self._unmark(_base(thread, namespace, record.parent) + "n", id)
+                self._unmark(_base(thread, namespace, record.parent or _NOTHING) + "n", id)
                 self._forget(_base(thread, namespace, id))
 
     def _unmark(self, mark: str, id: str) -> None:
@@ -412,6 +420,14 @@ def _needed(key: str, record: _Checkpoint) -> str | None:
         return None
     thread, namespace, _ = _names(key)
     return _base(thread, namespace, record.parent) + "c"
+
+
+def _begins_thread(config: RunnableConfig) -> bool:
+    """Whether a run of a graph puts its first checkpoint; a subgraph may begin anew, when what calls it is replayed.
+
+    Puts without a parent that are no run's are copies and imports, of which a thread may have many.
+    """
+    return not _place(config)[1] and any(name.startswith(_RUNS) for name in config["configurable"])
 
 
 def _encrypted(store: Store, key: bytes) -> Store:
