@@ -40,7 +40,7 @@ from langgraph.checkpoint.base import (
 )
 
 from dspex.errors import ConflictError, IntegrityError, MovedError, StateError, StateFormatError, UsageError
-from dspex.stores import ABSENT, Store, Write, open_store
+from dspex.stores import ABSENT, Store, Write, encrypted, open_store
 from dspex.versions import _format
 from dspex.versions._retrying import retrying
 
@@ -119,7 +119,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         self._forks = forks
         try:
             if key is not None:
-                self._store = _encrypted(self._store, key)
+                self._store = encrypted(self._store, key)
             _format.check(self._store)
         except BaseException:
             self.close()
@@ -428,12 +428,6 @@ def _begins_thread(config: RunnableConfig) -> bool:
     Puts without a parent that are no run's are copies and imports, of which a thread may have many.
     """
     return not _place(config)[1] and any(name.startswith(_RUNS) for name in config["configurable"])
-
-
-def _encrypted(store: Store, key: bytes) -> Store:
-    from dspex.stores._encrypted import EncryptedStore
-
-    return EncryptedStore(store, key)
 
 
 def _child(mark: str, entry: Entry | None) -> str | None:
