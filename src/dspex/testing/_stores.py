@@ -122,6 +122,18 @@ class StoreSuite:
         again = store.write(Write(expect={"a": ABSENT}, put={"a": b"2"}))
         assert again > gone
 
+    def test_records_may_be_of_any_size(self, store: Store) -> None:
+        """Small ones become large and large ones small, alone and among others; deleted, nothing of them comes back."""
+        sizes = [0, 800, 801, 5000, 100_000, 3, 5000, 0]
+        for place, size in enumerate(sizes):
+            values = {"a": b"%d" % place * size, "b": bytes(sizes[place - 1]), "c": b"same" * 1000}
+            revision = store.write(Write(put=values))
+            assert store.read(values) == {key: (value, revision) for key, value in values.items()}
+            assert store.scan("") == [(key, (value, revision)) for key, value in values.items()]
+        store.write(Write(delete=["a", "c"]))
+        store.write(Write(expect={"c": ABSENT}, put={"c": b"new" * 1000}))
+        assert [(key, entry.value) for key, entry in store.scan("")] == [("b", bytes(5000)), ("c", b"new" * 1000)]
+
     def test_keys_are_scanned_in_order(self, store: Store) -> None:
         """A prefix is scanned bytewise, either way, beyond and below given keys, at most as many as asked for."""
         keys = ["a/1", "a/10", "a/2", "a/A", "a/a", "a/~", "a0", "b/1", "A/1"]
