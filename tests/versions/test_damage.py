@@ -160,7 +160,7 @@ def test_each_lost_record_is_missed(rows):
                 assert covers(named(report), right.keys() - good)
             else:  # a tag, the sweep, the format: no version hangs on them
                 assert good == right.keys()
-            connection.execute("INSERT INTO records VALUES (?, ?, ?)", (key, value, revision))
+            connection.execute("INSERT INTO records (key, value, revision) VALUES (?, ?, ?)", (key, value, revision))
         old = next(value for key, value, _ in records if key == "m/m")
         states.save_state("m", {"new": True})
         connection.execute("UPDATE records SET value = ? WHERE key = 'm/m'", (old,))

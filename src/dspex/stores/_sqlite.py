@@ -5,6 +5,9 @@ it expects is checked under the lock that it writes with. SQLite's own waiting f
 one may stand still for seconds), so writers queue on a file lock beside the database first. A store has two connections, one to
 write and one to read, each under its own lock; both are closed before a fork (`_forking`). While nobody writes, reads
 go by the writing connection, for its cache still holds what was just written.
+
+Records stand in a tree of their keys, without rowids: a small one is one page to write. Large values would make that tree deep
+and its pages split at every other write, so they stand in a table of their own, `bodies`, and are removed by triggers.
 """
 
 from __future__ import annotations
@@ -35,16 +38,22 @@ _STEP = 0.02  # seconds between two looks at the revision, while waiting for cha
 _MANY = 500  # parameters of one statement
 
 SCHEMA = f"""
-CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB, body INTEGER, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE bodies (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TRIGGER replaced AFTER UPDATE ON records WHEN old.body IS NOT NULL BEGIN DELETE FROM bodies WHERE id = old.body; END;
+CREATE TRIGGER deleted AFTER DELETE ON records WHEN old.body IS NOT NULL BEGIN DELETE FROM bodies WHERE id = old.body; END;
 CREATE TABLE chunks (hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
 CREATE TABLE log (revision INTEGER PRIMARY KEY, note BLOB NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
 _PUT = (
-    "INSERT INTO records VALUES (?, ?, ?)"
-    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+    "INSERT INTO records VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, body = excluded.body, revision = excluded.revision"
 )
+_INSIDE = 800  # bytes of a value that stand in the tree of keys: of a row there, SQLite keeps about 1,000 in its page
+# A body that is not there is a value that is damaged: whoever reads it finds that.
+_ENTRY = "key, coalesce(value, (SELECT data FROM bodies WHERE id = body), x''), revision"
 _TRAITS = Traits(
     durable_ack=True,
     linearizable=True,
@@ -87,7 +96,7 @@ class SqliteStore:
 
     def read(self, keys: Iterable[str]) -> dict[str, Entry]:
         wanted = tuple(keys)
-        rows = self.rows(f"SELECT key, value, revision FROM records WHERE key IN ({_marks(wanted)})", wanted)
+        rows = self.rows(f"SELECT {_ENTRY} FROM records WHERE key IN ({_marks(wanted)})", wanted)
         return {key: Entry(value, revision) for key, value, revision in rows}
 
     def scan(
@@ -96,7 +105,7 @@ class SqliteStore:
         low = ("key > ?", after) if after >= prefix else ("key >= ?", prefix)
         high = min(filter(None, (before, prefix + "\x7f")))
         rows = self.rows(
-            f"SELECT key, value, revision FROM records WHERE {low[0]} AND key < ?"
+            f"SELECT {_ENTRY} FROM records WHERE {low[0]} AND key < ?"
             f" ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
             (low[1], high, limit),
         )
@@ -332,10 +341,17 @@ def write_chunks(connection: sqlite3.Connection, chunks: Mapping[bytes, bytes], 
 def write_records(connection: sqlite3.Connection, write: Write) -> int:
     """Put and remove rows of records, and leave the note; its revision."""
     revision = connection.execute("INSERT INTO log (note) VALUES (?)", (write.note,)).lastrowid
-    connection.executemany(_PUT, ((key, value, revision) for key, value in write.put.items()))
+    connection.executemany(_PUT, [(key, *_placed(connection, value), revision) for key, value in write.put.items()])
     if write.delete:
         connection.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in write.delete))
     return revision or 0
+
+
+def _placed(connection: sqlite3.Connection, value: bytes) -> tuple[bytes | None, int | None]:
+    """A value, or the row that it was put in."""
+    if len(value) <= _INSIDE:
+        return value, None
+    return None, connection.execute("INSERT INTO bodies (data) VALUES (?)", (value,)).lastrowid
 
 
 def _marks(values: Any) -> str:
