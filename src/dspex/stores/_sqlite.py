@@ -8,6 +8,8 @@ go by the writing connection, for its cache still holds what was just written.
 
 Records stand in a tree of their keys, without rowids: a small one is one page to write. Large values would make that tree deep
 and its pages split at every other write, so they stand in a table of their own, `bodies`, and are removed by triggers.
+In format 1 all stood in the tree; such a store is brought forward when it is opened, in one transaction, and an older dspex
+refuses it from then on.
 """
 
 from __future__ import annotations
@@ -31,21 +33,31 @@ if TYPE_CHECKING:
     from dspex.stores._store import Write
 
 APPLICATION_ID = 0x64737078  # 'dspx', in the file's header: tells our files from others
-FORMAT = 1
+FORMAT = 2
 _BUSY = 30.0  # seconds to wait for a lock that another process holds
 _MADE = b"a store of dspex was made\n"  # what the file of turns says from then on
 _STEP = 0.02  # seconds between two looks at the revision, while waiting for changes
 _MANY = 500  # parameters of one statement
 
-SCHEMA = f"""
+_RECORDS = """
 CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB, body INTEGER, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE bodies (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TRIGGER replaced AFTER UPDATE ON records WHEN old.body IS NOT NULL BEGIN DELETE FROM bodies WHERE id = old.body; END;
 CREATE TRIGGER deleted AFTER DELETE ON records WHEN old.body IS NOT NULL BEGIN DELETE FROM bodies WHERE id = old.body; END;
+"""
+SCHEMA = f"""{_RECORDS}
 CREATE TABLE chunks (hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
 CREATE TABLE log (revision INTEGER PRIMARY KEY, note BLOB NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
+"""
+# What format 1 had in the tree of keys stays there until it is put again.
+_FROM_1 = f"""
+ALTER TABLE records RENAME TO former;
+{_RECORDS}
+INSERT INTO records SELECT key, value, NULL, revision FROM former ORDER BY key;
+DROP TABLE former;
+PRAGMA user_version = 2;
 """
 _PUT = (
     "INSERT INTO records VALUES (?, ?, ?, ?)"
@@ -259,17 +271,16 @@ class _Connections:
         self.closed = False
         self.reading, self.writing = threading.Lock(), threading.Lock()
         self.turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
+        with contextlib.ExitStack() as undoing:
+            undoing.callback(os.close, self.turns)
             with self.turn():
                 self._check_not_emptied(path)
-                self.writer = _connect(path, synchronous)
+                self.writer = undoing.enter_context(contextlib.closing(_connect(path, synchronous)))
                 _prepare(self.writer, path, schema)
                 if not os.fstat(self.turns).st_size:
                     os.pwrite(self.turns, _MADE, 0)
             self.reader = _connect(path, synchronous)
-        except BaseException:
-            os.close(self.turns)
-            raise
+            undoing.pop_all()
 
     def _check_not_emptied(self, path: pathlib.Path) -> None:
         """SQLite takes an empty file for a new one. The file beside it tells that it was a store: its saves would be gone."""
@@ -305,7 +316,7 @@ def _connect(path: pathlib.Path, synchronous: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: pathlib.Path, schema: str) -> None:
-    """Make the tables of a new file; refuse one of somebody else, or of a newer dspex."""
+    """Make the tables of a new file, bring an older one forward; refuse one of somebody else, or of a newer dspex."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -318,6 +329,8 @@ def _prepare(connection: sqlite3.Connection, path: pathlib.Path, schema: str) ->
     if not tables:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
+    elif version == 1:
+        connection.executescript(f"BEGIN IMMEDIATE; {_FROM_1} COMMIT;")
 
 
 def _check(connection: sqlite3.Connection, write: Write) -> None:
