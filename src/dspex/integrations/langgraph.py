@@ -121,6 +121,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
             if key is not None:
                 self._store = encrypted(self._store, key)
             _format.check(self._store)
+            self._bring_forward()
         except BaseException:
             self.close()
             raise
@@ -135,6 +136,28 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         """Close the store, where the saver opened it."""
         if self._owned:
             self._store.close()
+
+    def _bring_forward(self) -> None:
+        """Move records of before, which stood by kind: `langgraph/<kind>/<thread>/...`; checkpoints last, so none misses its writes."""
+        for kind in "nwc":
+            for key, _ in self._scan(_prefix(kind)):
+                if "!" not in key:
+                    retrying(functools.partial(self._move, key))
+
+    def _move(self, key: str) -> None:
+        entry = self._store.read([key]).get(key)
+        if entry is None:
+            return  # by another process
+        kind, thread, namespace, id, *task = key.split("/")[1:]
+        moved, body = "/".join((_ROOT, thread, namespace, f"{id}!{kind}", *task)), entry.value[_SUM:]
+        whole = entry.value == _with_sum(key, body)
+        put = {moved: _with_sum(moved, body) if whole else entry.value}  # what is damaged stays so, for whoever reads it
+        if whole and kind == "n":
+            # Marks of deleted children did not hold then.
+            child = _quoted(_unsealed(key, entry.value, _Child).checkpoint)
+            there = (f"{_ROOT}/c/{thread}/{namespace}/{child}", f"{_ROOT}/{thread}/{namespace}/{child}!c")
+            put = put if self._store.read(there) else {}
+        self._store.write(Write(expect={key: entry.revision}, put=put, delete=[key], note=_NOTE))
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
