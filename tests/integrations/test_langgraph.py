@@ -1,6 +1,8 @@
 """LangGraph's checkpoints in our stores: its own conformance suite, and what its own savers let through."""
 
 import asyncio
+import contextlib
+import hashlib
 import itertools
 import operator
 import pickle
@@ -24,7 +26,7 @@ from langgraph.types import Command, interrupt
 from dspex.errors import ConflictError, IntegrityError, StateError, StateFormatError, StoreError, UsageError
 from dspex.integrations import langgraph
 from dspex.integrations.langgraph import DspexSaver
-from dspex.stores import Write
+from dspex.stores import Write, open_store
 from dspex.versions import StateManager
 from versions.conftest import url_of
 
@@ -422,3 +424,51 @@ def test_a_graph_goes_on_where_it_stopped(tmp_path):
             made = graph(saver, count)
             assert made.invoke({"seen": [expected[-2]]}, THREAD)["seen"] == expected
             assert made.get_state(THREAD).values == {"seen": expected}
+
+
+def as_before(store, spared=0):
+    """Put a saver's records where an earlier dspex had them, by kind, but for the last few."""
+    found = store.scan("langgraph/")
+    for key, entry in found[: len(found) - spared]:
+        thread, namespace, last = key.split("/", 3)[1:]
+        id, _, (kind, *task) = last.partition("!")
+        before, body = "/".join(("langgraph", kind, thread, namespace, id)) + "".join(task), entry.value[32:]
+        value = hashlib.sha256(before.encode() + b"\0" + body).digest() + body
+        store.write(Write(put={before: value} if id else {}, delete=[key], note=b"[]"))
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_checkpoints_of_before_are_moved(kind, request, tmp_path, name):
+    """Checkpoints, writes and marks are there as they were, whatever threads are called, also where some had been moved."""
+    with contextlib.closing(open_store(url_of(kind, request, tmp_path, name))) as store:
+        saver = DspexSaver(store)
+        for thread in ("c", "n", "t"):
+            first = put(saver, thread=thread)
+            saver.put_writes(put(saver, first), [("channel", "w"), ("other", 1)], "task")
+        there = list(saver.list(None))
+        assert len(there) == 6
+        as_before(store, spared=1)
+        saver = DspexSaver(store)
+        assert list(saver.list(None)) == there
+        with pytest.raises(ConflictError):
+            put(saver, first)
+        put(saver, saver.get_tuple(LATEST).config)
+        assert [key for key, _ in store.scan("langgraph/") if "!" not in key] == []
+
+
+def test_what_held_not_before_is_not_moved():
+    """The mark of a child that was deleted goes, so its parent may get another; what was damaged is moved, and still is."""
+    with contextlib.closing(open_store("memory://")) as store:
+        saver = DspexSaver(store)
+        first = put(saver)
+        second = put(saver, first)
+        child = f"langgraph/t//{second['configurable']['checkpoint_id']}!c"
+        store.write(Write(delete=[child], note=b"[]"))
+        damaged = put(saver, thread="damaged")
+        as_before(store)
+        key = f"langgraph/c/damaged//{damaged['configurable']['checkpoint_id']}"
+        store.write(Write(put={key: store.read([key])[key].value[:-1] + b"?"}, note=b"[]"))
+        saver = DspexSaver(store)
+        put(saver, saver.get_tuple(LATEST).config)
+        with pytest.raises(IntegrityError, match="langgraph/damaged//.*!c is damaged"):
+            saver.get_tuple(damaged)

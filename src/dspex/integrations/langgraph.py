@@ -151,7 +151,9 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         kind, thread, namespace, id, *task = key.split("/")[1:]
         moved, body = "/".join((_ROOT, thread, namespace, f"{id}!{kind}", *task)), entry.value[_SUM:]
         whole = entry.value == _with_sum(key, body)
-        put = {moved: _with_sum(moved, body) if whole else entry.value}  # what is damaged stays so, for whoever reads it
+        put = {
+            moved: _with_sum(moved, body) if whole else entry.value
+        }  # what is damaged stays so, for whoever reads it
         if whole and kind == "n":
             # Marks of deleted children did not hold then.
             child = _quoted(_unsealed(key, entry.value, _Child).checkpoint)
