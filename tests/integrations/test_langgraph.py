@@ -470,5 +470,5 @@ def test_what_held_not_before_is_not_moved():
         store.write(Write(put={key: store.read([key])[key].value[:-1] + b"?"}, note=b"[]"))
         saver = DspexSaver(store)
         put(saver, saver.get_tuple(LATEST).config)
-        with pytest.raises(IntegrityError, match="langgraph/damaged//.*!c is damaged"):
+        with pytest.raises(IntegrityError, match=r"langgraph/damaged//.*!c is damaged"):
             saver.get_tuple(damaged)

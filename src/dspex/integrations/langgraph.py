@@ -138,7 +138,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
             self._store.close()
 
     def _bring_forward(self) -> None:
-        """Move records of before, which stood by kind: `langgraph/<kind>/<thread>/...`; checkpoints last, so none misses its writes."""
+        """Move records of before, which stood as `langgraph/<kind>/<thread>/...`; checkpoints last: none is to miss its writes."""
         for kind in "nwc":
             for key, _ in self._scan(_prefix(kind)):
                 if "!" not in key:
