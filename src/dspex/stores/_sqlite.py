@@ -203,23 +203,16 @@ class SqliteStore:
         self._opening.release()
 
     def rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
-        """The rows of a query."""
-        with self._reading() as connection:
-            return connection.execute(statement, values).fetchall()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection where nobody writes, else the other; errors as this store's."""
+        """The rows of a query: by the writing connection where nobody writes, else by the other."""
         while True:
-            connections = self._connections()
+            connections = self._opened or self._connections()
             idle = connections.writing.acquire(blocking=False)
             lock = connections.writing if idle else connections.reading
             if not idle:
                 lock.acquire()
             try:
                 if not connections.closed:
-                    yield connections.writer if idle else connections.reader
-                    return
+                    return (connections.writer if idle else connections.reader).execute(statement, values).fetchall()
             except sqlite3.Error as error:
                 raise _store_error(self, error) from error
             finally:
