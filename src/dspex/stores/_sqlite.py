@@ -63,6 +63,7 @@ _PUT = (
     "INSERT INTO records VALUES (?, ?, ?, ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, body = excluded.body, revision = excluded.revision"
 )
+_REVISION = "SELECT key, revision FROM records WHERE key = ?"
 _INSIDE = 800  # bytes of a value that stand in the tree of keys: of a row there, SQLite keeps about 1,000 in its page
 # A body that is not there is a value that is damaged: whoever reads it finds that.
 _ENTRY = "key, coalesce(value, (SELECT data FROM bodies WHERE id = body), x''), revision"
@@ -328,10 +329,12 @@ def _prepare(connection: sqlite3.Connection, path: pathlib.Path, schema: str) ->
 
 def _check(connection: sqlite3.Connection, write: Write) -> None:
     expected = write.expect
-    rows = connection.execute(
-        f"SELECT key, revision FROM records WHERE key IN ({_marks(expected)})", list(expected)
-    ).fetchall()
-    found = dict(rows)
+    keys = list(expected)
+    found: dict[str, int] = {}
+    for start in range(0, len(keys), _MANY):
+        some = keys[start : start + _MANY]
+        # Not `key IN (...)`: for that SQLite makes a table of the keys first, which takes three times as long.
+        found |= connection.execute(" UNION ALL ".join([_REVISION] * len(some)), some).fetchall()
     moved = [key for key, revision in expected.items() if found.get(key, ABSENT) != revision]
     if moved:
         raise MovedError(moved)
