@@ -257,7 +257,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         wanted = set(map(str, run_ids))
         for key, value in self._scan(_prefix()) if wanted else ():
             record = _unsealed(key, value, _Checkpoint) if _kind(key) == "c" else None
-            if record and json.loads(record.metadata).get("run_id") in wanted:
+            if record and _metadata(record).get("run_id") in wanted:
                 thread, namespace, id = _names(key)
                 self._unmark(_base(thread, namespace, record.parent or _NOTHING) + "n", id)
                 self._forget(_base(thread, namespace, id))
@@ -339,7 +339,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         """Checkpoints, newest first: of a thread, a namespace, with metadata, before another, at most so many."""
         earliest = get_checkpoint_id(before) if before else None
         found = self._newest_first(config, earliest, _NEWEST if limit is None or filter else limit)
-        fitting = (one for one in found if _fits(json.loads(one.record.metadata), filter or {}))
+        fitting = (one for one in found if _fits(_metadata(one.record), filter or {}))
         for one in itertools.islice(fitting, limit):
             yield self._tuple(one, by_id=True)
 
@@ -377,7 +377,7 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         return CheckpointTuple(
             config,
             self._loaded(found.base, record.type, record.data),
-            json.loads(record.metadata),
+            _metadata(record),
             _config(thread, namespace, record.parent) if record.parent else None,
             [(write.task, write.channel, self._loaded(found.base, write.type, write.data)) for write in found.writes],
         )
@@ -440,11 +440,16 @@ class DspexSaver(BaseCheckpointSaver[Any]):
 
 def _needed(key: str, record: _Checkpoint) -> str | None:
     """The parent's key, when a checkpoint has of some channel only what changed since."""
-    deltas = json.loads(record.metadata).get("counters_since_delta_snapshot") or {}
+    deltas = _metadata(record).get("counters_since_delta_snapshot") or {}
     if record.parent is None or not any(any(counts) for counts in deltas.values()):
         return None
     thread, namespace, _ = _names(key)
     return _base(thread, namespace, record.parent) + "c"
+
+
+def _metadata(record: _Checkpoint) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(record.metadata.decode())
+    return found
 
 
 def _begins_thread(config: RunnableConfig) -> bool:
