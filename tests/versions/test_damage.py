@@ -147,7 +147,7 @@ def test_each_record_is_checked(rows):
 
 
 def test_a_record_that_was_read_before_is_checked_again(rows):
-    """What a manager remembers of a module hides no damage: each bit of its record that flips afterwards is found by the next load."""
+    """What a manager remembers of a module hides no damage: a bit of its record that flips later is found by the next load."""
     url, right, connection = rows
     module, _ = min(right)
     with StateManager(url) as states:
