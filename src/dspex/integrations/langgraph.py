@@ -447,9 +447,8 @@ def _needed(key: str, record: _Checkpoint) -> str | None:
     return _base(thread, namespace, record.parent) + "c"
 
 
-def _metadata(record: _Checkpoint) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(record.metadata.decode())
-    return found
+def _metadata(record: _Checkpoint) -> Any:
+    return json.loads(record.metadata.decode())  # of bytes, json would first guess how they are encoded
 
 
 def _begins_thread(config: RunnableConfig) -> bool:
