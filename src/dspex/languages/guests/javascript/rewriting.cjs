@@ -3,6 +3,9 @@
 // (by the parser that node itself brings) and these places are written anew; no line moves.
 'use strict'
 
+const { Array, JSON, Math, Object, Set, SyntaxError } = globalThis
+const META = '__import_meta__' // the global that stands for `import.meta`, which scripts have not
+
 let parser = null // acorn, loaded when a program needs it
 
 function acorn () {
@@ -12,6 +15,7 @@ function acorn () {
 
 const OPTIONS = { ecmaVersion: 'latest', sourceType: 'module', allowAwaitOutsideFunction: true, allowReturnOutsideFunction: false, allowHashBang: true, locations: true }
 const MODULE = /\b(?:await|import|export)\b/
+const IMPORT_META = /\bimport\s*\.\s*meta\b/
 const DECLARES = /\b(?:const|let|class)\b/
 
 // The program as a script, and what stands in front of it on its first line. `session`: what it declares may be declared again.
@@ -23,6 +27,7 @@ function rewritten (code, session) {
   const edits = new Edits(source)
   const modular = tree.body.filter((node) => /^(Import|Export)/.test(node.type))
   for (const node of modular) edits.module(node)
+  if (IMPORT_META.test(source)) for (const node of metas(tree)) edits.replace(node.start, node.end, META)
   const waits = modular.some((node) => node.type === 'ImportDeclaration' || node.source) || awaits(tree)
   if (!waits) {
     if (session) for (const node of tree.body) edits.loosened(declared(node))
@@ -171,19 +176,31 @@ function bound (pattern) {
 
 const FUNCTIONS = /^(?:ArrowFunctionExpression|FunctionExpression|FunctionDeclaration|MethodDefinition|PropertyDefinition|StaticBlock)$/
 
-// Whether the program awaits at its top level.
-function awaits (tree) {
+// The nodes of a tree; not those within the ones that `closed` says.
+function * nodes (tree, closed) {
   const pending = [tree]
   while (pending.length) {
     const node = pending.pop()
-    if (node.type === 'AwaitExpression' || (node.type === 'ForOfStatement' && node.await)) return true
+    yield node
     for (const child of Object.values(node)) {
       for (const each of Array.isArray(child) ? child : [child]) {
-        if (each && typeof each.type === 'string' && !FUNCTIONS.test(each.type)) pending.push(each)
+        if (each && typeof each.type === 'string' && !closed(each)) pending.push(each)
       }
     }
+  }
+}
+
+// Whether the program awaits at its top level.
+function awaits (tree) {
+  for (const node of nodes(tree, ({ type }) => FUNCTIONS.test(type))) {
+    if (node.type === 'AwaitExpression' || (node.type === 'ForOfStatement' && node.await)) return true
   }
   return false
 }
 
-module.exports = { rewritten, parsed }
+// Every `import.meta` of the program's.
+function * metas (tree) {
+  for (const node of nodes(tree, () => false)) if (node.type === 'MetaProperty' && node.meta.name === 'import') yield node
+}
+
+module.exports = { META, rewritten, parsed }

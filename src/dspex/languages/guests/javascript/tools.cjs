@@ -1,10 +1,17 @@
-// Functions of the host's, by name: each call is a frame, and a promise until its return has come.
+// Functions of the host's, by name: each call is a frame, and a promise until its return has come. The host takes a few calls at
+// once; a program may make thousands (`Promise.all` over a list, say), and those beyond wait here.
 'use strict'
 
+const { Buffer } = require('buffer')
+const process = require('process')
 const channel = require('./channel.cjs')
 const values = require('./values.cjs')
 
+const { Error, Map, Object, Promise, Set, String, TypeError } = globalThis
+const { captureStackTrace } = Error
+const MOST = 32 // calls under way
 const waiting = new Map() // by number: what settles the call
+const queue = [] // frames of calls that are not yet under way
 let numbers = 0
 let limit = 0
 const offered = new Set()
@@ -13,7 +20,7 @@ function offer (tools, mostBytes) {
   limit = mostBytes
   for (const { name, description, parameters } of tools) {
     if (offered.has(name) && globalThis[name]?.isTool) continue
-    const tool = (...args) => call(name, args)
+    const tool = (...args) => call(name, args, tool)
     Object.defineProperty(tool, 'name', { value: name })
     tool.isTool = true
     tool.description = description ?? ''
@@ -24,17 +31,40 @@ function offer (tools, mostBytes) {
   }
 }
 
-function call (name, args) {
-  const { text, buffers, tagged } = values.encode([args, {}], limit)
+function call (name, args, tool) {
+  const called = {} // where, for the errors that come back
+  captureStackTrace(called, tool)
+  const { text, buffers, tagged } = encoded(name, args, called)
   const number = ++numbers
   const title = Buffer.from(name)
   const head = Buffer.alloc(6)
   head.writeUInt32LE(number, 0)
   head.writeUInt16LE(title.length, 4)
-  channel.send(channel.CALL, tagged ? channel.TAGGED : 0, Buffer.concat([head, title, text]), buffers)
-  const promise = new Promise((resolve, reject) => waiting.set(number, { resolve, reject }))
+  const promise = new Promise((resolve, reject) => waiting.set(number, { resolve, reject, called }))
+  queue.push([channel.CALL, tagged ? channel.TAGGED : 0, Buffer.concat([head, title, text]), buffers])
+  pass()
   if (!channel.isReading()) listen()
   return promise
+}
+
+function encoded (name, args, called) {
+  try {
+    return values.encode([args, {}], limit)
+  } catch (error) {
+    if (values.TooLarge.is(error)) throw error
+    throw placed(new TypeError(`${name} cannot be called with this: ${error.message}`), called)
+  }
+}
+
+// An error as if it had been thrown where the tool was called.
+function placed (error, called) {
+  const frames = String(called.stack)
+  const stack = `${error.name}: ${error.message}${frames.slice(frames.indexOf('\n'))}`
+  return Object.defineProperty(error, 'stack', { value: stack, writable: true, configurable: true })
+}
+
+function pass () {
+  while (queue.length && waiting.size - queue.length < MOST) channel.send(...queue.shift())
 }
 
 async function listen () {
@@ -42,6 +72,7 @@ async function listen () {
     const frame = await channel.read()
     if (frame.kind !== channel.RETURN) process.reallyExit(71)
     settle(frame)
+    pass()
   }
 }
 
@@ -53,7 +84,7 @@ function settle (frame) {
   if (!envelope.failed) return call.resolve(values.decode(text, buffers, envelope.tagged).result)
   const error = new Error(envelope.message)
   error.name = envelope.type
-  call.reject(error)
+  call.reject(placed(error, call.called))
 }
 
 module.exports = { offer }
