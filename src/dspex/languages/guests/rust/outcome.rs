@@ -41,7 +41,7 @@ extern "C" fn begin() {
 
 /// A panic of the main thread is the program's failure, unless it is caught; one of another thread is shown as ever.
 fn remember(info: &PanicHookInfo<'_>) {
-    let (line, column) = info.location().map_or((0, 0), |place| (place.line(), wire::column(place.line(), place.column())));
+    let (line, column) = info.location().map_or((0, 0), wire::place);
     let failure = Failure { kind: "runtime", name: "panic".into(), message: message_of(info.payload()), line, column };
     if std::thread::current().name() != Some("main") {
         eprintln!("a thread panicked at line {line}: {}", failure.message);
@@ -108,15 +108,9 @@ pub fn fine<T>(result: Result<T, Thrown>) -> Result<T, Thrown> {
 impl<E: Into<Box<dyn Error>>> From<E> for Thrown {
     #[track_caller]
     fn from(error: E) -> Self {
-        let place = Location::caller();
+        let (line, column) = wire::place(Location::caller());
         let message = error.into().to_string();
-        Thrown(Failure {
-            kind: "runtime",
-            name: shortened(type_name::<E>()),
-            message,
-            line: place.line(),
-            column: wire::column(place.line(), place.column()),
-        })
+        Thrown(Failure { kind: "runtime", name: shortened(type_name::<E>()), message, line, column })
     }
 }
 
