@@ -1,6 +1,7 @@
 """Rust crates from vendored sources: compiled in a sandbox of their own, once, and kept while somebody uses them."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -81,13 +82,15 @@ def test_build_scripts_run_in_the_sandbox(vendor, cache, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("secret")
     secret.chmod(0o644)
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
     script = f"""use std::{{env, fs, net, process}};
 fn main() {{
     let home = env::var("CARGO_MANIFEST_DIR").unwrap();
     let found = [
         fs::read("{secret}").is_ok(),
         fs::read_dir("{os.path.expanduser("~")}/.cache").is_ok(),
-        net::TcpStream::connect("127.0.0.1:1").map_err(|e| e.raw_os_error()) == Err(Some(111)),
+        net::TcpStream::connect("127.0.0.1:{port}").is_ok(),
         net::UdpSocket::bind("0.0.0.0:0").is_ok(),
         env::var("PYTEST_CURRENT_TEST").is_ok(),
         fs::write(home + "/src/lib.rs", "").is_ok(),
@@ -98,7 +101,7 @@ fn main() {{
 }}"""
     source = 'include!(concat!(env!("OUT_DIR"), "/found.rs"));\n#[cfg(scripted)] pub fn scripted() {}'
     lay(vendor, "scripted", {"src/lib.rs": source, "build.rs": script})
-    with CodeExecutor("rust", vendor=vendor, dependencies=["scripted"]) as executor:
+    with server, CodeExecutor("rust", vendor=vendor, dependencies=["scripted"]) as executor:
         assert executor.execute("scripted::scripted();\nscripted::FOUND").unwrap() == [False] * 6
 
 
