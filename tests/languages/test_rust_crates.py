@@ -63,9 +63,9 @@ let number = itoa::Buffer::new().format(1234567).to_string();
 def test_features_editions_and_versions(vendor, cache):
     """What a Cargo.toml says counts, and what a dependency asks for: the highest version that it allows, its features."""
     lay(vendor, "old-style", {"src/lib.rs": "pub fn async() -> i64 { 2015 }"}, edition="2015")
-    lay(vendor, "shape@1.2.0", {"src/lib.rs": "pub const VERSION: &str = \"1.2\";"})
-    lay(vendor, "shape@1.4.0", {"src/lib.rs": "pub const VERSION: &str = \"1.4\";"})
-    lay(vendor, "shape@2.0.0", {"src/lib.rs": "pub const VERSION: &str = \"2.0\";"})
+    lay(vendor, "shape@1.2.0", {"src/lib.rs": 'pub const VERSION: &str = "1.2";'})
+    lay(vendor, "shape@1.4.0", {"src/lib.rs": 'pub const VERSION: &str = "1.4";'})
+    lay(vendor, "shape@2.0.0", {"src/lib.rs": 'pub const VERSION: &str = "2.0";'})
     source = '#[cfg(feature = "extra")] pub fn extra() -> &\'static str { shape::VERSION }'
     lay(vendor, "user", {"src/lib.rs": source}, '[features]\nextra = []\n[dependencies]\nshape = "1"\n')
     asked = ["old-style", "user/extra", "shape@=2.0.0"]
@@ -144,7 +144,7 @@ def test_they_are_compiled_once(vendor, cache):
 
 def test_a_panic_within_a_crate_has_no_line_of_the_program(vendor, cache):
     """Its line is that of another file."""
-    lay(vendor, "failing", {"src/lib.rs": "\n\n\npub fn f() { panic!(\"inside\") }"})
+    lay(vendor, "failing", {"src/lib.rs": '\n\n\npub fn f() { panic!("inside") }'})
     with CodeExecutor("rust", vendor=vendor, dependencies=["failing"]) as executor:
         error = executor.execute("failing::f()").error
         assert (error.type, error.message, error.line) == ("panic", "inside", None)
@@ -152,7 +152,7 @@ def test_a_panic_within_a_crate_has_no_line_of_the_program(vendor, cache):
 
 def test_what_cannot_be_compiled_is_told(vendor, cache):
     """With the crate's name, in cargo's own words; nothing is kept of it."""
-    lay(vendor, "broken", {"src/lib.rs": "fn f() -> i64 { \"a\" }"})
+    lay(vendor, "broken", {"src/lib.rs": 'fn f() -> i64 { "a" }'})
     lay(vendor, "refusing", {"src/lib.rs": "", "build.rs": 'fn main() { panic!("not here") }'})
     lay(vendor, "lacking", {"src/lib.rs": ""}, '[dependencies]\nabsent = "1"\n')
     for name, why in [
@@ -182,7 +182,7 @@ def test_what_cannot_be_compiled_is_told(vendor, cache):
 )
 def test_what_cannot_be_meant_is_refused(wrong):
     """Before anything is compiled."""
-    with pytest.raises(UsageError, match="vendor|dependencies"):
+    with pytest.raises(UsageError, match=r"vendor|dependencies"):
         CodeExecutor("rust", **wrong)
 
 

@@ -134,7 +134,7 @@ class Language(Protocol):
 class Build(NamedTuple):
     """A program that makes what a language's guests shall have: run to its end before the first of them is started."""
 
-    language: Language  # of the program
+    language: Any  # of the program: a `Language`
     program: str
     variables: Mapping[str, object]
     readable: tuple[str, ...]  # what of the host it may read; it may start programs, and has no network

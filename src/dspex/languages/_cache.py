@@ -97,7 +97,9 @@ def _lies_at(descriptor: int, path: str) -> bool:
 
 
 def _shrink(home: str, most: int) -> None:
-    entries = [(entry.stat().st_mtime, _size(entry.path), entry.path) for entry in os.scandir(home) if entry.name[0] != "."]
+    entries = [
+        (entry.stat().st_mtime, _size(entry.path), entry.path) for entry in os.scandir(home) if entry.name[0] != "."
+    ]
     total = sum(size for _, size, _ in entries)
     for _, size, path in sorted(entries):
         if total <= most:

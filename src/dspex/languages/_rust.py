@@ -219,7 +219,11 @@ class Rust(Foreign):
         program = self._programs.find(key)
         told = {**self.envelope(request), "key": key, "inserted": source.inserted}
         if program is None:
-            told |= {"code": request.code, "source": source.text, "flags": [*self._flags, *(("--test",) if source.tests else ())]}
+            told |= {
+                "code": request.code,
+                "source": source.text,
+                "flags": [*self._flags, *(("--test",) if source.tests else ())],
+            }
         body, buffers = self.framed(told, dict(request.variables))
         return body, [memoryview(program or b""), *buffers]
 

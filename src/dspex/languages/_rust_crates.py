@@ -1,9 +1,10 @@
 """Crates from vendored sources, as `cargo vendor` lays them out: compiled once, in a sandbox, and kept by content.
 
 Theory of operation. cargo, offline, in a guest that may start programs and execute what it made: so build scripts and procedural
-macros run, and see the sources, the toolchain and nothing else. The guest answers with files; the host takes names and bytes, writes
-them into a directory of the cache, and guests of Rust programs have that directory read-only. Its name is a hash of all sources, of what
-was asked for and of the compiler. Whoever uses one holds a lock on it: only what nobody uses is removed when there is too much.
+macros run, and see the sources, the toolchain and nothing else. The guest answers with files; the host takes names and bytes,
+writes them into a directory of the cache, and guests of Rust programs have that directory read-only. Its name is a hash of all
+sources, of what was asked for and of the compiler. Whoever uses one holds a lock on it: only what nobody uses is removed when
+there is too much.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def vendored(directory: str | os.PathLike[str], dependencies: Sequence[str]) -> 
     """The directory's real path. Raises `UsageError` where it, or one of these, cannot be meant."""
     place = os.path.realpath(directory)
     if isinstance(dependencies, str) or not dependencies:
-        raise UsageError(f"dependencies is {dependencies!r}; it must be a list of crates, like ['itoa', 'serde@1/derive']")
+        raise UsageError(
+            f"dependencies is {dependencies!r}; it must be a list of crates, like ['itoa', 'serde@1/derive']"
+        )
     for asked in dependencies:
         if not isinstance(asked, str) or not _DEPENDENCY.fullmatch(asked):
             raise UsageError(f"dependencies holds {asked!r}; write a crate as 'name', 'name@1.2' or 'name/feature'")

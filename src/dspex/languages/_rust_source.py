@@ -1,8 +1,8 @@
 """A Rust program as the compiler shall see it: what stands around it, without moving one of its lines.
 
 Theory of operation. A program that is items alone, `main` or tests among them, is compiled as it is; what dspex needs stands behind
-it. Any other is the body of a closure, and its last expression, if it ends with one, stands in `answer!(...)`: there it may borrow from
-what was bound before. Where that expression begins is found by walking over the statements: a lexer for brackets, texts and
+it. Any other is the body of a closure, and its last expression, if it ends with one, stands in `answer!(...)`: there it may borrow
+from what was bound before. Where that expression begins is found by walking over the statements: a lexer for brackets, texts and
 comments, and the rule by which Rust ends a statement (a semicolon, or the block of an item, an `if`, a `match`). Where the walk is
 wrong, the compiler says so; nothing else rests on it.
 """

@@ -28,7 +28,9 @@ def crates(cargo: str, settings: str, manifest: str, profile: str, environment: 
     if done.returncode:
         return {"failed": done.stderr[-_MOST:].strip() or f"cargo ended with status {done.returncode}"}
     told = [json.loads(row) for row in done.stdout.splitlines() if row.startswith("{")]
-    made = {row["package_id"]: row["filenames"] for row in told if row["reason"] == "compiler-artifact" and _library(row)}
+    made = {
+        row["package_id"]: row["filenames"] for row in told if row["reason"] == "compiler-artifact" and _library(row)
+    }
     command = [cargo, "metadata", "--offline", "--format-version", "1"]
     graph = json.loads(subprocess.run(command, cwd=_HOME, capture_output=True, check=True).stdout)["resolve"]
     root = next(node for node in graph["nodes"] if node["id"] == graph["root"])

@@ -62,7 +62,7 @@ fn remember(info: &PanicHookInfo<'_>) {
 fn remember_of_test(failure: Failure) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or_default().rsplit("::").next().unwrap_or_default();
-    if TESTS.get().is_some_and(|panicking| !panicking.contains(&name)) {
+    if !name.is_empty() && TESTS.get().is_some_and(|panicking| !panicking.contains(&name)) {
         FAILED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(failure);
     }
 }
