@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import time
 
 import pytest
 
@@ -184,6 +185,19 @@ def test_modules(executor):
     assert executor.execute(code).unwrap() == ["a/b", "\n", "function", "function"]
 
 
+@pytest.mark.parametrize("ahead", ["", "await 1\n"])
+@pytest.mark.parametrize("end", ["", ";"])
+@pytest.mark.parametrize(
+    "exported", ["42", "(42)", "(x = 42) => x", "function () { return 42 }", "class { static x = 42 }"]
+)
+def test_what_a_module_exports_is_its_value(executor, ahead, exported, end):
+    """As the last expression would be."""
+    result = executor.execute(f"{ahead}export default {exported}{end}")
+    assert result.error is None
+    assert result.value == 42 or result.value_type == "function"
+    assert executor.execute(f"{ahead}42;;\nfunction f() {{ return 1 }}").unwrap() == 42
+
+
 def test_packages_of_the_policy(tmp_path):
     """A readable node_modules is where require and import look."""
     package = tmp_path / "node_modules" / "greeting"
@@ -293,6 +307,26 @@ def test_tools_are_called_by_the_thousand(executor):
         assert session.execute(code, tools=[double]).unwrap() == 5
         code = "while (n < 100) await new Promise((done) => setTimeout(done, 5)); n"
         assert session.execute(code, tools=[double], timeout=30).unwrap() == 100
+
+
+def test_a_cell_that_fails_while_calls_are_under_way(executor):
+    """Their returns belong to nobody, and the session goes on; a rejection that nobody awaits fails the cell."""
+
+    def slow(x: int) -> int:
+        time.sleep(0.1)
+        return x
+
+    with executor.session() as session:
+        for _ in range(3):
+            code = "for (let i = 0; i < 40; i++) slow(i); await null; throw new TypeError('x')"
+            assert session.execute(code, tools=[slow]).error.type == "TypeError"
+            assert session.execute("await slow(7)", tools=[slow]).unwrap() == 7
+        error = session.execute("slow(1); await new Promise(() => {})", tools=[slow], timeout=0.05).error
+        assert error.kind == "timeout"
+        assert session.execute("6").unwrap() == 6
+        assert session.execute("Promise.reject(new RangeError('nobody')); 5").error.type == "RangeError"
+        assert session.execute("slow('a', 'b'); 5", tools=[slow]).error.type == "TypeError"
+        assert session.execute("8").unwrap() == 8
 
 
 def test_errors_of_tools_have_the_place_of_the_call(executor):

@@ -51,6 +51,7 @@ function prepare () {
   Object.assign(globalThis, { require, module, exports: module.exports, __filename: file, __dirname: home, display: displays.display })
   Object.defineProperty(globalThis, META, { value: { url: pathToFileURL(file).href, filename: file, dirname: home, main: true } })
   listen()
+  tools.handTo(execute)
   process.stdout.write('')
   process.stderr.write('')
   for (const code of REHEARSED) rehearse(code)
@@ -88,7 +89,13 @@ function drained () {
 }
 
 function serve () {
-  const frame = channel.readSync()
+  if (channel.isReading()) return // for the return of a call; the request comes to `execute` then
+  let frame = channel.readSync()
+  for (; frame.kind === channel.RETURN; frame = channel.readSync()) tools.settle(frame)
+  execute(frame)
+}
+
+function execute (frame) {
   if (frame.kind !== channel.EXECUTE) process.reallyExit(71)
   const { envelope, values: text, buffers } = channel.opened(frame)
   run = new Run(answer)
@@ -127,9 +134,9 @@ function evaluate (envelope, run) {
   const script = compiled(source, filename, prefix)
   const milliseconds = Math.max(1, Math.ceil(envelope.timeout * 1000))
   const value = script.runInThisContext(envelope.session ? { timeout: milliseconds, breakOnSigint: true, displayErrors: false } : { displayErrors: false })
+  run.timer = setTimeout(() => run.fail(new errors.Deadline()), milliseconds).unref()
   if (!waits && !isPromise(value)) return run.succeed(value)
   run.waits = true
-  run.timer = setTimeout(() => run.fail(new errors.Deadline()), milliseconds).unref()
   then.call(value, (result) => run.succeed(result), (error) => run.fail(error))
 }
 

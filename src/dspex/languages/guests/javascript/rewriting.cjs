@@ -16,6 +16,7 @@ function acorn () {
 const OPTIONS = { ecmaVersion: 'latest', sourceType: 'module', allowAwaitOutsideFunction: true, allowReturnOutsideFunction: false, allowHashBang: true, locations: true }
 const MODULE = /\b(?:await|import|export)\b/
 const IMPORT_META = /\bimport\s*\.\s*meta\b/
+const SILENT = /^(?:EmptyStatement|FunctionDeclaration)$/ // behind the last expression they change nothing
 const DECLARES = /\b(?:const|let|class)\b/
 
 // The program as a script, and what stands in front of it on its first line. `session`: what it declares may be declared again.
@@ -49,7 +50,7 @@ function parsed (source) {
 
 // A fresh program: its names are its own.
 function wrapped (tree, edits) {
-  edits.returned(tree.body.at(-1))
+  edits.returned(tree.body.findLast(({ type }) => !SILENT.test(type)))
   const prefix = '(async () => {'
   return { source: `${prefix}${edits.text()}\n})()`, prefix, waits: true }
 }
@@ -58,10 +59,12 @@ function wrapped (tree, edits) {
 function hoisted (tree, edits) {
   const names = []
   for (const node of tree.body) edits.hoisted(node, declared(node), names)
-  edits.returned(tree.body.at(-1))
+  edits.returned(tree.body.findLast(({ type }) => !SILENT.test(type)))
   const prefix = `${names.length ? `var ${[...new Set(names)].join()};` : ''}(async () => {`
   return { source: `${prefix}${edits.text()}\n})()`, prefix, waits: true }
 }
+
+const isNamed = (node) => /Declaration$/.test(node.type) && node.id
 
 const declared = (node) => node.type.startsWith('Export') ? node.declaration : node
 
@@ -94,11 +97,14 @@ class Edits {
         if (node.declaration) return this.replace(node.start, node.declaration.start, '')
         return this.replace(node.start, node.end, node.source ? `await import(${node.source.raw});` : ';')
       case 'ExportAllDeclaration': return this.replace(node.start, node.end, `await import(${node.source.raw});`)
-      case 'ExportDefaultDeclaration': {
-        const named = /Declaration$/.test(node.declaration.type) && node.declaration.id
-        return this.replace(node.start, node.declaration.start, named ? '' : ';(') || named || this.replace(node.end, node.end, ')')
-      }
+      case 'ExportDefaultDeclaration':
+        if (isNamed(node.declaration)) return this.replace(node.start, node.declaration.start, '')
+        return this.replace(node.start, this.behindDefault(node), ';0,')
     }
+  }
+
+  behindDefault (node) {
+    return node.start + /^export\s+default/.exec(this.source.slice(node.start))[0].length
   }
 
   // `const`, `let` and `class` so that a later script may declare the name again.
@@ -140,6 +146,10 @@ class Edits {
 
   // The last expression is what the function returns.
   returned (node) {
+    if (node?.type === 'ExportDefaultDeclaration' && !isNamed(node.declaration)) {
+      this.made = this.made.filter(([start]) => start !== node.start)
+      return this.replace(node.start, this.behindDefault(node), ';return 0,')
+    }
     if (node?.type !== 'ExpressionStatement') return
     this.replace(node.start, node.start, 'return (')
     this.replace(node.expression.end, node.expression.end, ')')

@@ -1,10 +1,12 @@
 // One run, and how it ends. A fresh program ends as it does under node: when nothing is left to do its listeners of 'beforeExit'
 // are heard, then those of 'exit', and a status other than 0 (of `process.exit`, or in `process.exitCode`, where test runners
-// leave it) is a failure. A session's cell ends when its value has come; of that nobody is told, for the session goes on.
+// leave it) is a failure. A session's cell ends when its value has come and its calls have returned; of that nobody is
+// told, for the session goes on.
 'use strict'
 
 const process = require('process')
 const { clearTimeout } = require('timers')
+const tools = require('./tools.cjs')
 const { Deadline, Endless, Exit, Interrupted, Ours } = require('./errors.cjs')
 
 const { Number } = globalThis
@@ -31,8 +33,9 @@ class Run {
     this.waits = false
     this.outcome = { value }
     try {
-      if (this.session) this.finish()
-      else if (isIdle()) this.drained()
+      const idle = isIdle()
+      if (this.session) tools.afterCalls(() => this.finish())
+      else if (idle) this.drained()
     } catch (late) {
       this.fail(late)
     }
@@ -43,6 +46,7 @@ class Run {
     if (this.over) return
     this.waits = false
     this.outcome = { error }
+    tools.forget()
     this.finish()
   }
 

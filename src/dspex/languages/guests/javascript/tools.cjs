@@ -1,9 +1,12 @@
 // Functions of the host's, by name: each call is a frame, and a promise until its return has come. The host takes a few calls at
 // once; a program may make thousands (`Promise.all` over a list, say), and those beyond wait here.
+//
+// While calls are under way the event loop reads the channel, and nobody else may: what comes beside returns, the next request of a
+// session whose cell failed meanwhile, is handed to `execute`.
 'use strict'
 
 const { Buffer } = require('buffer')
-const process = require('process')
+const { setImmediate } = require('timers')
 const channel = require('./channel.cjs')
 const values = require('./values.cjs')
 
@@ -15,6 +18,13 @@ const queue = [] // frames of calls that are not yet under way
 let numbers = 0
 let limit = 0
 const offered = new Set()
+let listening = false
+let settled = null // what waits for the last return
+let execute = null
+
+function handTo (taker) {
+  execute = taker
+}
 
 function offer (tools, mostBytes) {
   limit = mostBytes
@@ -43,7 +53,7 @@ function call (name, args, tool) {
   const promise = new Promise((resolve, reject) => waiting.set(number, { resolve, reject, called }))
   queue.push([channel.CALL, tagged ? channel.TAGGED : 0, Buffer.concat([head, title, text]), buffers])
   pass()
-  if (!channel.isReading()) listen()
+  if (!listening) listen()
   return promise
 }
 
@@ -68,23 +78,38 @@ function pass () {
 }
 
 async function listen () {
-  while (waiting.size) {
+  listening = true
+  do {
     const frame = await channel.read()
-    if (frame.kind !== channel.RETURN) process.reallyExit(71)
-    settle(frame)
-    pass()
-  }
+    if (frame.kind === channel.RETURN) settle(frame)
+    else execute(frame)
+  } while (waiting.size)
+  listening = false
+}
+
+// Once every call has its return, and who waited for that has had a word. At once where there is none.
+function afterCalls (action) {
+  if (waiting.size) settled = action
+  else action()
+}
+
+// Nobody waits any more, and what is not yet under way is never called.
+function forget () {
+  settled = null
+  queue.length = 0
+  waiting.clear()
 }
 
 function settle (frame) {
   const { envelope, values: text, buffers } = channel.opened(frame)
   const call = waiting.get(envelope.number)
-  waiting.delete(envelope.number)
-  if (call === undefined) return
+  if (!waiting.delete(envelope.number)) return
+  pass()
+  if (!waiting.size && settled) setImmediate(settled)
   if (!envelope.failed) return call.resolve(values.decode(text, buffers, envelope.tagged).result)
   const error = new Error(envelope.message)
   error.name = envelope.type
   call.reject(placed(error, call.called))
 }
 
-module.exports = { offer }
+module.exports = { afterCalls, forget, handTo, offer, settle }
