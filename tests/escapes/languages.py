@@ -165,7 +165,7 @@ ATTACKS = (
     Foreign("rust", "compile for ever", 'const fn spin() -> u64 {{ let mut n = 0u64; loop {{ n += 1; if n == u64::MAX {{ return n }} }} }}\n#[allow(long_running_const_eval)] const N: u64 = spin();\nN', kinds=("timeout", "syntax", "memory_limit"), timeout=3),
     Foreign("rust", "expand for ever", 'macro_rules! grow {{ ($($x:tt)*) => {{ grow!($($x)* $($x)* a) }} }}\ngrow!(a)', kinds=("syntax", "timeout", "memory_limit"), timeout=5),
     Foreign("rust", "open a file of the host in machine code", _asm(257, "-100i64", 'c"{secret}".as_ptr()', "0i64"), opened_by="root landlock"),
-    Foreign("rust", "start a process by a call that hides its flags", "let mut a = [0u64; 11]; a[4] = 17;\n" + _asm(435, "a.as_mut_ptr()", "88i64"), opened_by="seccomp"),
+    Foreign("rust", "start a process by a call that hides its flags", "let mut a = [0u64; 11]; a[4] = 17;\n" + _asm(435, "a.as_mut_ptr()", "88i64").replace("\nif", "\nif r == 0 {{ loop {{}} }}\nif"), opened_by="seccomp"),
     Foreign("rust", "flood with processes", 'let mut n = 0;\nfor _ in 0..100_000 {{ let r: i64; unsafe {{ std::arch::asm!("syscall", inlateout("rax") 56i64 => r, in("rdi") 17i64, in("rsi") 0, in("rdx") 0, in("r10") 0, in("r8") 0, out("rcx") _, out("r11") _) }}; if r == 0 {{ loop {{}} }} else if r > 0 {{ n += 1 }} }}\n' + _rs("n > 0")),
     Foreign("rust", "flood with threads", 'let all: Vec<_> = (0..100_000).map_while(|_| std::thread::Builder::new().spawn(|| std::thread::sleep(std::time::Duration::from_secs(60))).ok()).collect();\n' + _rs("all.len() > 200")),
     Foreign("rust", "be traced", _asm(101, "0i64", "0i64", "0i64", "0i64"), opened_by="seccomp"),
