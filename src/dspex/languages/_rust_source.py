@@ -200,14 +200,22 @@ def _until(tokens: list[_Token], at: int, ends: tuple[str, ...]) -> int:
 
 
 def _past_block(tokens: list[_Token], at: int) -> tuple[int, str]:
-    end = _until(tokens, at, ("{}",))
+    end = _past_body(tokens, at)
     while (following := _text(tokens, end)) in ("else", "=", "in", "|"):  # another branch; or it was a pattern
-        end = _until(tokens, end, ("{}",))
+        end = _past_body(tokens, end)
     if following in (".", "?"):
         return _past_expression(tokens, end)
     if following == ";":
         return end + 1, "statement"
     return end, "value" if end == len(tokens) else "statement"
+
+
+def _past_body(tokens: list[_Token], at: int) -> int:
+    """Behind the next block; one that is `unsafe` is part of a condition, unless it stands here."""
+    end = _until(tokens, at, ("{}",))
+    while end - 2 > at and tokens[end - 2].text == "unsafe":
+        end = _until(tokens, end, ("{}",))
+    return end
 
 
 def _past_expression(tokens: list[_Token], at: int) -> tuple[int, str]:
