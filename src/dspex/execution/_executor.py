@@ -7,20 +7,21 @@ import math
 import os
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from dspex import languages
 from dspex._sandbox.limits import ResourceLimits
 from dspex._sandbox.policy import SecurityPolicy
 from dspex.errors import ClosedError, LimitsError, UsageError
-from dspex.execution import _files
+from dspex.execution import _building, _files
 from dspex.execution._isolation import Isolation
 from dspex.execution._job import Job, Prepared, Resumption
 from dspex.execution._nesting import WAITING
 from dspex.execution._pool import Pool
 from dspex.execution._run import Run, adrive, drive
 from dspex.execution._turn import await_turn, wait
-from dspex.languages._base import Request
+from dspex.languages._base import Builds, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -71,6 +72,8 @@ class CodeExecutor:
         self.max_concurrency = _count("max_concurrency", max_concurrency, len(os.sched_getaffinity(0)))
         self.queue = _count("queue", queue, queue)
         self.policy.check()
+        if isinstance(self.language, Builds):
+            self.language.build(partial(_building.run, type(self), self.isolation))
         if self.policy.network:
             from dspex.execution import _networking
 
