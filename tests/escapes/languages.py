@@ -34,6 +34,18 @@ def _er(match: str) -> str:
     return f'try\n  {match},\n  <<"ESCAPED">>\ncatch _:Reason -> Reason end.'
 
 
+def _rs(condition: str) -> str:
+    return f'if {condition} {{{{ "ESCAPED" }}}} else {{{{ "no" }}}}'
+
+
+def _asm(number: int, *given: str) -> str:
+    """A call of the kernel in machine code, past the C library."""
+    places = zip(("rdi", "rsi", "rdx", "r10", "r8"), given, strict=False)
+    loaded = "".join(f'in("{register}") {value}, ' for register, value in places)
+    call = f'std::arch::asm!("syscall", inlateout("rax") {number}i64 => r, {loaded}out("rcx") _, out("r11") _)'
+    return f"let r: i64;\nunsafe {{{{ {call} }}}};\n" + _rs("r >= 0")
+
+
 _FS = "const fs = require('fs')"
 _WAIT = "const r = await new Promise((done) => {{ {0}; setTimeout(() => done('silence'), 3000) }}); r"
 _BOMB = '(module (memory 1) (func (export "main") (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable))'
@@ -112,14 +124,14 @@ ATTACKS = (
     Foreign("quickjs", "match for ever", "/^(a+)+$/.test('a'.repeat(40) + 'b')", kinds=("timeout",), timeout=1),
     Foreign("quickjs", "promise for ever", "const f = () => Promise.resolve().then(f); f()", kinds=("timeout", "memory_limit"), timeout=1),
     # --- Elixir ---------------------------------------------------------------------------------------------------------
-    Foreign("elixir", "read a file of the host", _ex('match?({{:ok, _}}, File.read("{secret}"))')),
-    Foreign("elixir", "write a file of the host", _ex('File.write("{target}", "x") == :ok')),
+    Foreign("elixir", "read a file of the host", _ex('match?({{:ok, _}}, File.read("{secret}"))'), opened_by="root landlock"),
+    Foreign("elixir", "write a file of the host", _ex('File.write("{target}", "x") == :ok'), opened_by="root landlock"),
     Foreign("elixir", "read the host's environment", _ex('match?({{:ok, "PYTEST" <> _}}, File.read("/proc/1/environ"))')),
     Foreign("elixir", "run a command of a shell", _ex(":os.cmd('echo x') == 'x\\\\n'"), kinds=("policy", "")),
     Foreign("elixir", "open a port to a program", _ex('is_port(Port.open({{:spawn_executable, "/proc/self/exe"}}, []))'), kinds=("policy", ""), opened_by="seccomp"),
-    Foreign("elixir", "connect to a server on loopback", _ex("match?({{:ok, _}}, :gen_tcp.connect({{127, 0, 0, 1}}, {port}, []))")),
+    Foreign("elixir", "connect to a server on loopback", _ex("match?({{:ok, _}}, :gen_tcp.connect({{127, 0, 0, 1}}, {port}, []))"), opened_by="network seccomp landlock"),
     Foreign("elixir", "listen", _ex("match?({{:ok, _}}, :gen_tcp.listen(0, []))"), opened_by="seccomp landlock"),
-    Foreign("elixir", "send a datagram", _ex("match?({{:ok, _}}, :gen_udp.open(0))")),
+    Foreign("elixir", "send a datagram", _ex("match?({{:ok, _}}, :gen_udp.open(0))"), opened_by="seccomp"),
     Foreign("elixir", "become a node", _ex("match?({{:ok, _}}, :net_kernel.start([:a, :shortnames]))")),
     Foreign("elixir", "end the machine unnoticed", "System.halt(0)", kinds=("killed",)),
     Foreign("elixir", "flood with atoms", 'for i <- Stream.iterate(0, &(&1 + 1)), do: String.to_atom("a#{i}")'.replace("{i}", "{{i}}"), kinds=("memory_limit",), timeout=20),
@@ -129,7 +141,7 @@ ATTACKS = (
     Foreign("elixir", "forge the engine's answer", "for port <- Port.list(), do: (try do Port.command(port, \"nonsense of sixteen and more\") rescue _ -> 1 end)\n1", kinds=("killed", "")),
     Foreign("elixir", "replace the engine's code", 'defmodule Dspex.Json do\n  def encode(_), do: {{"\\"ESCAPE\\"", [], false}}\nend\n1', kinds=("killed", "timeout", ""), timeout=2),
     Foreign("elixir", "read a file of the host without the file server", _ex('match?({{:ok, _}}, :prim_file.read_file("{secret}"))'), opened_by="root landlock"),
-    Foreign("elixir", "list the host's processes", _ex('Path.wildcard("/proc/[0-9]*/cmdline") |> Enum.any?(&(File.read!(&1) =~ "python"))')),
+    Foreign("elixir", "list the host's processes", _ex('Path.wildcard("/proc/[0-9]*/cmdline") |> Enum.any?(&(File.read!(&1) =~ "python"))'), opened_by="pid"),
     Foreign("elixir", "replace what other guests are made of", _ex('File.write(:code.which(Dspex.Json), "x") == :ok')),
     Foreign("elixir", "make a socket by the kernel's words", _ex("match?({{:ok, _}}, :socket.open(:inet, :stream))"), opened_by="seccomp landlock"),
     Foreign("elixir", "listen in a file", _ex('match?({{:ok, _}}, :gen_tcp.listen(0, [{{:ifaddr, {{:local, "s"}}}}]))'), opened_by="seccomp landlock"),
@@ -142,11 +154,11 @@ ATTACKS = (
     Foreign("elixir", "load code in the engine's name", '{{:module, _, code, _}} = defmodule Other do\n  def encode(_), do: {{~s("ESCAPE"), [], false}}\nend\n:code.load_binary(Dspex.Json, ~c"x", code)\n1', kinds=("killed", "timeout", ""), timeout=2),
     # --- Erlang ---------------------------------------------------------------------------------------------------------
     Foreign("erlang", "read a file of the host", _er('{{ok, _}} = file:read_file("{secret}")'), opened_by="root landlock"),
-    Foreign("erlang", "write a file of the host", _er('ok = file:write_file("{target}", "x")')),
+    Foreign("erlang", "write a file of the host", _er('ok = file:write_file("{target}", "x")'), opened_by="root landlock"),
     Foreign("erlang", "include a file of the host", '-include("{secret}").\nescaped().', kinds=("syntax",)),
-    Foreign("erlang", "run a command of a shell", _er('"x\\n" = os:cmd("echo x")'), kinds=("policy", "")),
+    Foreign("erlang", "run a command of a shell", _er('"x\\n" = os:cmd("echo x")'), kinds=("policy", ""), opened_by="pid proc root landlock seccomp"),
     Foreign("erlang", "open a port to a program", _er('true = is_port(open_port({{spawn_executable, "/proc/self/exe"}}, []))'), kinds=("policy", ""), opened_by="seccomp"),
-    Foreign("erlang", "connect to a server on loopback", _er("{{ok, _}} = gen_tcp:connect({{127, 0, 0, 1}}, {port}, [])")),
+    Foreign("erlang", "connect to a server on loopback", _er("{{ok, _}} = gen_tcp:connect({{127, 0, 0, 1}}, {port}, [])"), opened_by="network seccomp landlock"),
     Foreign("erlang", "listen", _er("{{ok, _}} = gen_tcp:listen(0, [])"), opened_by="seccomp landlock"),
     Foreign("erlang", "become a node", _er("{{ok, _}} = net_kernel:start([a, shortnames])")),
     Foreign("erlang", "run a parse transform unbounded", "-compile({{parse_transform, spin}}).\nf() -> 1.\nf().", kinds=("syntax",)),
@@ -165,15 +177,15 @@ ATTACKS = (
     Foreign("rust", "read a file of the host", 'std::fs::read("{secret}").map(|_| "ESCAPED").unwrap_or("no")', opened_by="root landlock"),
     Foreign("rust", "write a file of the host", 'std::fs::write("{target}", "x").map(|_| "ESCAPED").unwrap_or("no")'),
     Foreign("rust", "start the linker, which it could see", 'std::process::Command::new("/usr/bin/cc").arg("-v").status().map(|_| "ESCAPED").unwrap_or("no")'),
-    Foreign("rust", "fork", 'extern "C" {{ fn fork() -> i32; }}\nif unsafe {{ fork() }} >= 0 {{ "ESCAPED" }} else {{ "no" }}'),
+    Foreign("rust", "fork", 'unsafe extern "C" {{ fn fork() -> i32; }}\nif unsafe {{ fork() }} >= 0 {{ "ESCAPED" }} else {{ "no" }}'),
     Foreign("rust", "fork by assembly", 'let r: i64;\nunsafe {{ std::arch::asm!("syscall", inlateout("rax") 57i64 => r, out("rcx") _, out("r11") _) }};\nif r >= 0 {{ "ESCAPED" }} else {{ "no" }}'),
-    Foreign("rust", "make a namespace of its own", 'extern "C" {{ fn unshare(flags: i32) -> i32; }}\nif unsafe {{ unshare(0x10000000) }} == 0 {{ "ESCAPED" }} else {{ "no" }}'),
-    Foreign("rust", "loosen the filter", 'extern "C" {{ fn syscall(n: i64, a: i64, b: i64, c: i64) -> i64; }}\nif unsafe {{ syscall(317, 1, 0, 0) }} == 0 {{ "ESCAPED" }} else {{ "no" }}'),
+    Foreign("rust", "make a namespace of its own", 'unsafe extern "C" {{ fn unshare(flags: i32) -> i32; }}\nif unsafe {{ unshare(0x10000000) }} == 0 {{ "ESCAPED" }} else {{ "no" }}'),
+    Foreign("rust", "loosen the filter", 'unsafe extern "C" {{ fn syscall(n: i64, a: i64, b: i64, c: i64) -> i64; }}\nif unsafe {{ syscall(317, 1, 0, 0) }} == 0 {{ "ESCAPED" }} else {{ "no" }}'),
     Foreign("rust", "connect to a server on loopback", 'std::net::TcpStream::connect("127.0.0.1:{port}").map(|_| "ESCAPED").unwrap_or("no")'),
     Foreign("rust", "list what others compiled", 'let me = std::env::current_exe()?;\nstd::fs::read_dir(me.parent().unwrap()).map(|_| "ESCAPED").unwrap_or("no")'),
     Foreign("rust", "replace what was compiled", 'let me = std::env::current_exe()?;\nstd::fs::write(&me, "x").map(|_| "ESCAPED").unwrap_or("no")'),
     Foreign("rust", "compile the host's secrets in", 'include_str!("{secret}");\n"ESCAPED"', kinds=("syntax",)),
-    Foreign("rust", "assemble the host's secrets in", 'std::arch::global_asm!(".section .note.x", ".incbin \\"{secret}\\"", ".text");\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "assemble the host's secrets in", 'mod m {{ std::arch::global_asm!(".section .note.x", ".incbin \\"{secret}\\"", ".text"); }}\n"ESCAPED"', kinds=("syntax",)),
     Foreign("rust", "read what the compiler left", 'std::fs::read_dir("/run/sandbox/tmp")?.next().map(|_| "ESCAPED").unwrap_or("no")'),
     Foreign("rust", "find what others compiled", 'std::fs::read_dir(std::env::home_dir().unwrap().join(".cache")).map(|_| "ESCAPED").unwrap_or("no")'),
     Foreign("rust", "write to itself", 'std::fs::OpenOptions::new().write(true).open("/proc/self/exe").map(|_| "ESCAPED").unwrap_or("no")'),
@@ -182,11 +194,49 @@ ATTACKS = (
     Foreign("rust", "compile types without an end", 'struct S<T>(T);\nfn f<T: std::fmt::Debug>(n: u64, x: Option<T>) {{ if n > 0 {{ f(n - 1, Some(x)) }} }}\nf(std::hint::black_box(9), Some(1))', kinds=("syntax", "timeout", "memory_limit"), timeout=5),
     Foreign("rust", "compile a constant of all memory", 'static S: [u8; 1 << 40] = [1; 1 << 40];\nS[0]', kinds=("syntax", "timeout", "memory_limit"), timeout=5),
     Foreign("rust", "have a plugin of its own loaded", '#![feature(plugin)]\n#![plugin(x)]\nfn main() {{}}', kinds=("syntax",)),
-    Foreign("rust", "give the linker options", '#[link(name = "c", kind = "raw-dylib")] extern "C" {{ fn x(); }}\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "give the linker options", '#[link(name = "c", kind = "raw-dylib")] unsafe extern "C" {{ fn x(); }}\n"ESCAPED"', kinds=("syntax",)),
     Foreign("rust", "compile the host's environment in", 'let home = env!("PYTEST_CURRENT_TEST");\n"ESCAPED"', kinds=("syntax",)),
-    Foreign("rust", "link a library of the host", '#[link(name = "x", kind = "static")] extern "C" {{ fn x(); }}\nunsafe {{ x() }};\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "link a library of the host", '#[link(name = "x", kind = "static")] unsafe extern "C" {{ fn x(); }}\nunsafe {{ x() }};\n"ESCAPED"', kinds=("syntax",)),
     Foreign("rust", "compile for ever", 'const fn spin() -> u64 {{ let mut n = 0u64; loop {{ n += 1; if n == u64::MAX {{ return n }} }} }}\n#[allow(long_running_const_eval)] const N: u64 = spin();\nN', kinds=("timeout", "syntax", "memory_limit"), timeout=3),
     Foreign("rust", "expand for ever", 'macro_rules! grow {{ ($($x:tt)*) => {{ grow!($($x)* $($x)* a) }} }}\ngrow!(a)', kinds=("syntax", "timeout", "memory_limit"), timeout=5),
+    Foreign("rust", "open a file of the host in machine code", _asm(257, "-100i64", 'c"{secret}".as_ptr()', "0i64"), opened_by="root landlock"),
+    Foreign("rust", "start a process by a call that hides its flags", "let mut a = [0u64; 11]; a[4] = 17;\n" + _asm(435, "a.as_mut_ptr()", "88i64").replace("\nif", "\nif r == 0 {{ loop {{}} }}\nif"), opened_by="seccomp"),
+    Foreign("rust", "flood with processes", 'let mut n = 0;\nfor _ in 0..100_000 {{ let r: i64; unsafe {{ std::arch::asm!("syscall", inlateout("rax") 56i64 => r, in("rdi") 17i64, in("rsi") 0, in("rdx") 0, in("r10") 0, in("r8") 0, out("rcx") _, out("r11") _) }}; if r == 0 {{ loop {{}} }} else if r > 0 {{ n += 1 }} }}\n' + _rs("n > 0")),
+    Foreign("rust", "flood with threads", 'let all: Vec<_> = (0..100_000).map_while(|_| std::thread::Builder::new().spawn(|| std::thread::sleep(std::time::Duration::from_secs(60))).ok()).collect();\n' + _rs("all.len() > 200")),
+    Foreign("rust", "be traced", _asm(101, "0i64", "0i64", "0i64", "0i64"), opened_by="seccomp"),
+    Foreign("rust", "read another process", _asm(310, "1i64", "0i64", "0i64", "0i64", "0i64"), opened_by="seccomp"),
+    Foreign("rust", "make a memory file", _asm(319, 'c"x".as_ptr()', "0i64"), opened_by="seccomp"),
+    Foreign("rust", "make a ring of calls that no filter sees", "let mut p = [0u32; 30];\n" + _asm(425, "8i64", "p.as_mut_ptr()")),
+    Foreign("rust", "mount", _asm(165, 'c"none".as_ptr()', 'c"/run/sandbox/tmp".as_ptr()', 'c"tmpfs".as_ptr()', "0i64", "0i64")),
+    Foreign("rust", "make a socket of the machine", _asm(41, "2i64", "3i64", "1i64")),
+    Foreign("rust", "make a datagram socket", _asm(41, "2i64", "2i64", "0i64"), opened_by="seccomp"),
+    Foreign("rust", "make a socket of the kernel's", _asm(41, "16i64", "3i64", "0i64"), opened_by="seccomp"),
+    Foreign("rust", "run code of a file that it made", 'std::fs::write("code", [0xc3u8; 4096])?;\nuse std::os::fd::AsRawFd;\nlet file = std::fs::File::open("code")?;\nunsafe extern "C" {{ fn mmap(a: usize, n: usize, p: i32, f: i32, d: i32, o: i64) -> isize; }}\n' + _rs("unsafe {{ mmap(0, 4096, 5, 2, file.as_raw_fd(), 0) }} > 0")),
+    Foreign("rust", "do more by code that it writes while it runs", 'unsafe extern "C" {{ fn mmap(a: usize, n: usize, p: i32, f: i32, d: i32, o: i64) -> *mut u8; }}\nlet page = unsafe {{ mmap(0, 4096, 7, 0x22, -1, 0) }};\nif (page as isize) < 0 {{ return Ok(()) }}\nlet code = [0xb8u8, 57, 0, 0, 0, 0x0f, 0x05, 0xc3];\nunsafe {{ std::ptr::copy_nonoverlapping(code.as_ptr(), page, code.len()) }};\nlet fork: extern "C" fn() -> i32 = unsafe {{ std::mem::transmute(page) }};\n' + _rs("fork() >= 0")),
+    Foreign("rust", "outlive its time by handlers", 'unsafe extern "C" {{ fn signal(n: i32, h: usize) -> usize; }}\nfor n in 1..65 {{ unsafe {{ signal(n, 1) }}; }}\nloop {{ std::hint::spin_loop() }}', kinds=("timeout",), timeout=1),
+    Foreign("rust", "kill its neighbours", 'unsafe extern "C" {{ fn kill(p: i32, s: i32) -> i32; }}\n' + _rs("unsafe {{ kill(-1, 9) }} == 0"), kinds=("", "killed")),
+    Foreign("rust", "walk the processes of the host", 'let seen = std::fs::read_dir("/proc")?.flatten().filter(|e| e.file_name().to_string_lossy().parse::<u32>().is_ok()).filter_map(|e| std::fs::read(e.path().join("cmdline")).ok()).filter(|c| String::from_utf8_lossy(c).contains("pytest")).count();\n' + _rs("seen > 0"), opened_by="pid proc root landlock"),
+    Foreign("rust", "read the host's environment", _rs('String::from_utf8_lossy(&std::fs::read("/proc/1/environ")?).contains("PYTEST")')),
+    Foreign("rust", "climb out by its own root", _rs('std::fs::read("/proc/self/root/{secret}").is_ok()'), opened_by="root landlock"),
+    Foreign("rust", "replace the library that all programs are linked with", 'let told = std::fs::read_to_string("/proc/self/mountinfo")?;\nlet place = told.split_whitespace().find(|word| word.contains("rust-prelude")).unwrap_or("/missing");\n' + _rs('std::fs::write(format!("{{place}}/libdspex.rlib"), "x").is_ok()')),
+    Foreign("rust", "replace the compiler", _rs('std::env::var("PATH")?.split(\':\').chain(["/usr/lib", "/root/.rustup"]).any(|place| std::fs::write(format!("{{place}}/rustc"), "x").is_ok())')),
+    Foreign("rust", "compile a file of the host as a module", '#[path = "{secret}"] mod host;\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "compile bytes of the host in", 'let found = include_bytes!("../../../../../{secret}");\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "include a program of the host", 'include!("{secret}");\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "compile the host's files in as words about it", '#[doc = include_str!("{secret}")] fn f() {{}}\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "compile another environment in than the compiler's", _rs('include_str!("/proc/self/environ").contains("PYTEST") || include_str!("/proc/1/environ").contains("PYTEST")'), kinds=("", "syntax")),
+    Foreign("rust", "compile what has no end in", 'include_bytes!("/dev/zero").len();\n"ESCAPED"', kinds=("syntax", "memory_limit", "timeout")),
+    Foreign("rust", "be a procedural macro of its own", '#![crate_type = "proc-macro"]\nextern crate proc_macro;\n#[proc_macro] pub fn m(x: proc_macro::TokenStream) -> proc_macro::TokenStream {{ std::fs::write("{target}", "x").unwrap(); x }}\nfn main() {{ println!("ESCAPED") }}', kinds=("syntax", "killed", "runtime")),
+    Foreign("rust", "be a library that its own compiler loads", '#![crate_type = "cdylib"]\n#[unsafe(no_mangle)] pub extern "C" fn main() {{}}', kinds=("syntax", "killed", "runtime")),
+    Foreign("rust", "take what only nightly compilers offer", '#![feature(asm_experimental_arch, rustc_attrs)]\nfn main() {{}}', kinds=("syntax",)),
+    Foreign("rust", "hand words to the linker", '#![feature(link_args)]\n#[link_args = "-Wl,--dynamic-linker,/tmp/x"] unsafe extern "C" {{}}\nfn main() {{}}', kinds=("syntax",)),
+    Foreign("rust", "name a file of the host as a library", '#[link(name = "../../../../..{secret}", kind = "static")] unsafe extern "C" {{}}\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "name an option of the linker's as a library", '#[link(name = "c -Wl,-T,{secret}")] unsafe extern "C" {{}}\n"ESCAPED"', kinds=("syntax",)),
+    Foreign("rust", "begin before the engine does", '#[used] #[unsafe(link_section = ".preinit_array")] static FIRST: extern "C" fn() = {{ extern "C" fn first() {{ if std::fs::write("{target}", "x").is_ok() {{ std::process::abort() }} }} first }};\nfn main() {{}}', kinds=("",)),
+    Foreign("rust", "compile brackets within brackets", "fn main() {{ let x = " + "(" * 60_000 + "1" + ")" * 60_000 + "; }}", kinds=("syntax", "memory_limit", "timeout", "killed"), timeout=5),
+    Foreign("rust", "compile types of types", "struct A<T>(T, T);\ntype B<T> = A<A<A<A<T>>>>;\ntype C<T> = B<B<B<B<T>>>>;\ntype D = C<C<C<C<u8>>>>;\nstd::mem::size_of::<D>()", kinds=("syntax", "memory_limit", "timeout"), timeout=5),
+    Foreign("rust", "have traits resolved for ever", "trait T {{}}\nimpl<X> T for X where Vec<X>: T {{}}\nfn f<X: T>() {{}}\nf::<u8>()", kinds=("syntax", "memory_limit", "timeout"), timeout=5),
+    Foreign("rust", "have a flood of words from the compiler", "a::b();\n" * 30_000 + "1", kinds=("syntax", "timeout", "memory_limit"), timeout=10),
     Foreign("rust", "use up the stack", 'fn f(n: u64) -> u64 {{ std::hint::black_box(f(n + 1) + 1) }}\nf(0)', kinds=("runtime", "killed")),
     Foreign("rust", "forge the engine's answer", 'use std::io::Write; use std::os::fd::FromRawFd;\nunsafe {{ std::fs::File::from_raw_fd(3) }}.write_all(b"nonsense of sixteen and more bytes")?;\n1', kinds=("killed",)),
     Foreign("rust", "have the host keep what it likes", 'use std::io::Write; use std::os::fd::FromRawFd;\nlet mut frame = b"dx".to_vec(); frame.extend([21, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]); frame.extend(b"xy");\nunsafe {{ std::fs::File::from_raw_fd(3) }}.write_all(&frame)?;\n1', kinds=("killed",)),

@@ -23,6 +23,8 @@ from dspex.languages._rust_source import wrapped
         ('println! { "a" }\n', "vec![1; 3]"),
         ("", "vec![1].iter().map(|x| { x + 1 }).sum::<i32>()"),
         ("", "unsafe { *p }"),
+        ("let r = 1;\n", "if unsafe { f() } >= 0 { 1 } else if unsafe { g() } { 2 } else { 3 }"),
+        ("while unsafe { f() } { g() }\nunsafe { g() }\n", "match unsafe { h() } { _ => 1 }"),
         ("'outer: loop { break 'outer; }\n", "x"),
         ("if let Point { x: 1 } = p { f() }\n", "x"),
         ("for Pair { a, b } in pairs { f(a, b) }\n", "x"),

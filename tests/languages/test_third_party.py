@@ -63,3 +63,23 @@ def test_it_is_known_by_name():
     assert ("perl", "perl") in {(name, found.runtime) for name, found in languages.survey()}
     with pytest.raises(UnknownLanguageError, match="'perl'"):
         CodeExecutor("parl")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "line"),
+    [
+        ('my $x = 1;\ndie "syntax error in input\\n"', "runtime", None),
+        ("$x = 1;\n$x = = 2;", "syntax", 2),
+        ("use strict;\n$undeclared = 1;", "syntax", 2),
+        ("1;\nuse No::Such::Module;", "runtime", 2),
+        ('open(my $f, ">", "/dev/full"); print $f "x"; close $f;\ndie "unrelated"', "runtime", 2),
+        ('open(my $f, ">", "/dev/full"); print $f "x";\nclose $f or die "full: $!"', "disk_limit", 2),
+        ('my $total = 1;\nsub add { $total += $_[0] }\nadd(2);\ndie "no" if $total != 3;\ndie "right"', "runtime", 5),
+        ('package Other;\nour $name = 5;\npackage main;\ndie "right" if $Other::name == 5', "runtime", 4),
+    ],
+)
+def test_errors_are_told_by_what_happened(code, kind, line):
+    """Not by words in their message, nor by what failed before."""
+    with CodeExecutor("perl") as executor:
+        error = executor.execute(code).error
+        assert (error.kind, error.line) == (kind, line), error

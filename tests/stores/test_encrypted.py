@@ -1,33 +1,24 @@
 """Encryption at rest: what an observer of the store sees, wrong keys, changed bytes, and changing the key."""
 
+import hashlib
 import os
+import sys
 
 import pytest
 
-from dspex import stores
 from dspex.errors import IntegrityError, StoreError, UsageError
 from dspex.stores import Write, open_store
 from dspex.stores._encrypted import EncryptedStore
 from dspex.testing import StoreSuite
 from dspex.versions import StateManager
+from sealedstores import KEY, open_sealed
+from versions.conftest import url_of
 
-KEY = b"k" * 32
 
+class Sealed(StoreSuite):
+    """What every store must do, which begins with the write that made the store's own keys."""
 
-class TestEncrypted(StoreSuite):
-    """Around a store of files it passes the suite, but for what opens it by its URL alone."""
-
-    @pytest.fixture
-    def url(self, tmp_path):
-        return f"sqlite:///{tmp_path}/states.db"
-
-    @pytest.fixture
-    def store(self, url, monkeypatch):
-        sealed = EncryptedStore(open_store(url), KEY)
-        plain = stores.open_store
-        monkeypatch.setattr("dspex.testing._stores.open_store", lambda url: EncryptedStore(plain(url), KEY))
-        yield sealed
-        sealed.close()
+    opener = "sealedstores:open_sealed"
 
     def test_revisions_grow(self, store):
         """Every write has a revision larger than all before, the making of the store's own keys included."""
@@ -40,11 +31,68 @@ class TestEncrypted(StoreSuite):
         revisions = [store.write(Write(put={"k": b"%d" % i}, note=b"note %d" % i)) for i in range(5)]
         assert store.changes(first) == [(revision, b"note %d" % i) for i, revision in enumerate(revisions)]
 
-    def test_processes_win_no_revision_twice(self, store, url):
-        """Other processes open the store with its key, by the manager: see the tests of versions."""
 
-    def test_killed_writers_lose_nothing_that_was_acknowledged(self, store, url):
-        """The store below is what is killed: it passes the suite itself."""
+class TestEncryptedSqlite(Sealed):
+    """Around SQLite."""
+
+    @pytest.fixture
+    def url(self, tmp_path):
+        return f"sqlite:///{tmp_path}/states.db"
+
+
+class TestEncryptedFiles(Sealed):
+    """Around files."""
+
+    @pytest.fixture
+    def url(self, tmp_path):
+        return f"file:///{tmp_path}/states"
+
+
+class TestEncryptedPostgres(Sealed):
+    """Around PostgreSQL."""
+
+    @pytest.fixture
+    def url(self, request, tmp_path, store_name):
+        return url_of("postgresql", request, tmp_path, store_name)
+
+
+class TestEncryptedRedis(Sealed):
+    """Around Redis."""
+
+    @pytest.fixture
+    def url(self, request, tmp_path, store_name):
+        return url_of("redis", request, tmp_path, store_name)
+
+
+class TestEncryptedEtcd(Sealed):
+    """Around etcd."""
+
+    @pytest.fixture
+    def url(self, request, tmp_path, store_name):
+        return url_of("etcd", request, tmp_path, store_name)
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    """Without `cryptography` a key is refused with what to install, and the store that was opened is closed."""
+    monkeypatch.delitem(sys.modules, "dspex.stores._encrypted", raising=False)
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(UsageError, match=r"encryption needs cryptography.*pip install 'dspex\[encryption\]'"):
+        StateManager("memory://", key=KEY)
+
+
+def test_damage_below_is_told_in_true_hashes(tmp_path):
+    """What the store below finds wrong with a file is told by the hashes that its chunks are known by."""
+    data = b"x" * 500
+    digest = hashlib.sha256(data).digest()
+    store = open_sealed(f"file:///{tmp_path}/s")
+    store.write(Write(put={"k": b"v"}, chunks={digest: data}))
+    assert store.damage() == []
+    (file,) = [file for file in tmp_path.rglob("*.txt") if b"\nput k " in file.read_bytes()]
+    file.write_bytes(file.read_bytes().replace(b"\nput k ", b"\nput j "))
+    (found,) = store.damage()
+    assert found.chunks == (digest,)
+    assert found.place == str(file)
+    store.close()
 
 
 STATE = {"instructions": "a secret that nobody may read", "text": "x" * 50_000}

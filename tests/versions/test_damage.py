@@ -146,6 +146,22 @@ def test_each_record_is_checked(rows):
         assert states.verify().ok
 
 
+def test_a_record_that_was_read_before_is_checked_again(rows):
+    """What a manager remembers of a module hides no damage: a bit of its record that flips later is found by the next load."""
+    url, right, connection = rows
+    module, _ = min(right)
+    with StateManager(url) as states:
+        kept = canonical(states.load_state(module))
+        value = connection.execute("SELECT value FROM records WHERE key = ?", (f"m/{module}",)).fetchone()[0]
+        for place in range(len(value)):
+            bad = value[:place] + bytes([value[place] ^ 1 << place % 8]) + value[place + 1 :]
+            connection.execute("UPDATE records SET value = ? WHERE key = ?", (bad, f"m/{module}"))
+            with pytest.raises(IntegrityError, match=f"the record m/{module} is damaged"):
+                states.load_state(module)
+        connection.execute("UPDATE records SET value = ? WHERE key = ?", (value, f"m/{module}"))
+        assert canonical(states.load_state(module)) == kept
+
+
 def test_each_lost_record_is_missed(rows):
     """A row that is gone, and one that is older than it should be, are found by what else is there."""
     url, right, connection = rows
@@ -160,7 +176,7 @@ def test_each_lost_record_is_missed(rows):
                 assert covers(named(report), right.keys() - good)
             else:  # a tag, the sweep, the format: no version hangs on them
                 assert good == right.keys()
-            connection.execute("INSERT INTO records VALUES (?, ?, ?)", (key, value, revision))
+            connection.execute("INSERT INTO records (key, value, revision) VALUES (?, ?, ?)", (key, value, revision))
         old = next(value for key, value, _ in records if key == "m/m")
         states.save_state("m", {"new": True})
         connection.execute("UPDATE records SET value = ? WHERE key = 'm/m'", (old,))

@@ -208,7 +208,7 @@ def test_newer_files_are_refused(tmp_path):
             states.save_state("m", {})
     with contextlib.closing(sqlite3.connect(tmp_path / "states.db")) as connection:
         connection.execute("PRAGMA user_version = 7")
-    with pytest.raises(StoreError, match="has format 7, made by a newer dspex; this one reads up to 1"):
+    with pytest.raises(StoreError, match="has format 7, made by a newer dspex; this one reads up to 2"):
         StateManager(url_of("sqlite", tmp_path))
     from hashlib import sha256
 

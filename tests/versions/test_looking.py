@@ -29,6 +29,18 @@ def test_versions_are_listed_by_page(states):
         states.list_versions("m", limit=0)
 
 
+def test_metadata_are_the_callers_own(states):
+    """Who changes what a version tells changes nothing of it for others, however often it is looked at."""
+    saved = states.save_state("m", {}, metadata={"scores": [1, 2]})
+    for version in (saved, states.head("m"), states.head("m")):
+        assert version.metadata == {"scores": [1, 2]}
+        version.metadata["scores"].append("changed")
+    states.branch("m", "side")
+    states.save_state("m", {"i": 1}, branch="side")
+    assert states.head("m").metadata == {"scores": [1, 2]}
+    assert states.verify().ok
+
+
 def test_versions_are_filtered(states):
     """By time, tag, branch and metadata."""
     made = [states.save_state("m", {"i": i}, metadata={"odd": i % 2 == 1}) for i in range(4)]

@@ -14,7 +14,23 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-_FOREIGN = ("-l", "--language", ".js", ".mjs", ".cjs", ".ts", ".mts", ".ex", ".exs", ".erl", ".rs", ".wat", ".wasm")
+_FOREIGN = (
+    "-l",
+    "--language",
+    "--isolation",
+    "=wasm",
+    ".js",
+    ".mjs",
+    ".cjs",
+    ".ts",
+    ".mts",
+    ".ex",
+    ".exs",
+    ".erl",
+    ".rs",
+    ".wat",
+    ".wasm",
+)
 
 
 def _is_foreign(word: str) -> bool:

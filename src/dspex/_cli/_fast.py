@@ -25,6 +25,7 @@ RUN = Table(
         "--timeout": "timeout",
         "--memory": "memory",
         "--policy": "policy",
+        "--isolation": "isolation",
         "--save-displays": "save_displays",
     },
     flags={"--json": ("as_json", True)},

@@ -55,6 +55,9 @@ def _run(
     timeout: _Timeout = None,
     memory: _Memory = None,
     policy: _Policy = None,
+    isolation: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="namespaces, landlock or wasm; the stronger of the first two.")
+    ] = None,
     as_json: _Json = False,
     save_displays: Annotated[
         str | None, typer.Option(metavar="DIR", help="Keep what the program shows as 001.png, 002.html, ...")
@@ -75,6 +78,7 @@ def _run(
             timeout=timeout,
             memory=memory,
             policy=policy,
+            isolation=isolation,
             as_json=as_json,
             save_displays=save_displays,
         )

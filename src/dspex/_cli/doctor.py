@@ -95,6 +95,8 @@ def _show(features: HostFeatures, findings: list[Finding]) -> None:
             console.print(Text.assemble(("to mend ", "bold"), f"{finding.name}: {finding.mend}"), soft_wrap=True)
     level = features.level()
     verdict = (
-        f"Programs run at isolation level {level}." if level else "No level of isolation can be had: dspex refuses."
+        f"Programs run at isolation level {level}."
+        if level
+        else "No level of isolation can be had: dspex refuses, but for isolation='wasm' on request (docs/portable.md)."
     )
     console.print(Text(verdict, "bold green" if level else "bold red"), soft_wrap=True)

@@ -30,6 +30,7 @@ def run(
     timeout: str | None = None,
     memory: str | None = None,
     policy: str | None = None,
+    isolation: str | None = None,
     as_json: bool = False,
     save_displays: str | None = None,
 ) -> int:
@@ -40,7 +41,7 @@ def run(
     variables = _variables(var)
     language = language or _language_of(file)
     allowed, limits = confinement(policy, timeout, memory)
-    executor = CodeExecutor(language, policy=allowed, limits=limits, max_concurrency=1)
+    executor = CodeExecutor(language, policy=allowed, limits=limits, isolation=isolation, max_concurrency=1)
     result = executor.execute(source, variables)
     if result.isolation.level != "namespaces":
         executor.close()  # there, files of the host's are to be cleared away; else all ends with this process by itself

@@ -46,7 +46,7 @@ class FileRules(NamedTuple):
 
     A rule covers what is mounted later beneath its directory, but not what is mounted on the directory itself. So at level
     `namespaces`, where a guest's own tmpfs and /proc come later, rules for their parents do, and one ruleset serves all.
-    At level `landlock` each guest has a directory of its own, which its siblings must not reach.
+    At the other levels each guest has a directory of its own, which its siblings must not reach.
     """
 
     shared: landlock.Ruleset | None
@@ -81,7 +81,7 @@ def _ruleset(readable: tuple[int, ...], writable: tuple[int, ...]) -> landlock.R
 class Walls(NamedTuple):
     """What every guest of one zygote is confined with, worked out once."""
 
-    level: str  # "namespaces" or "landlock"
+    level: str  # "namespaces", "landlock" or "wasm"
     without: frozenset[str]  # layers left out on request
     heap: int  # bytes of address space for RLIMIT_AS, or of private memory for RLIMIT_DATA, the ready guest's own included
     cpu: int  # seconds for RLIMIT_CPU
@@ -100,7 +100,7 @@ class Birth(NamedTuple):
     """What is of one guest alone while it is being confined."""
 
     walls: Walls
-    directory: str  # where it works: the tmpfs, or a directory of its own at level landlock
+    directory: str  # where it works: the tmpfs, or a directory of its own at the other levels
     keep: tuple[int, ...]  # descriptors that stay open
     hello: Callable[[], None]
     give_listener: Callable[[int], None] | None = None  # to the warden of a session's guest
@@ -239,21 +239,21 @@ def _seccomp(birth: Birth) -> None:
     birth.walls.filter.install(os.getpid())
 
 
-_BOTH: Final = ("namespaces", "landlock")
+_ALL: Final = ("namespaces", "landlock", "wasm")
 
 STEPS: Final[Steps] = (
     ("mount", _own_namespaces, ("namespaces",)),
     ("network", _own_network, ("namespaces",)),
     ("files", _own_files, ("namespaces",)),
     ("user", _own_user, ("namespaces",)),
-    ("work", _working_directory, _BOTH),
-    ("rlimits", _rlimits, _BOTH),
-    ("credentials", _credentials, _BOTH),
-    ("memory", _hidden, ("landlock",)),
-    ("landlock", _landlock, _BOTH),
-    ("hello", _hello, _BOTH),
-    ("descriptors", _descriptors, _BOTH),
-    ("seccomp", _seccomp, _BOTH),
+    ("work", _working_directory, _ALL),
+    ("rlimits", _rlimits, _ALL),
+    ("credentials", _credentials, _ALL),
+    ("memory", _hidden, ("landlock", "wasm")),
+    ("landlock", _landlock, _ALL),
+    ("hello", _hello, _ALL),
+    ("descriptors", _descriptors, _ALL),
+    ("seccomp", _seccomp, _ALL),
 )
 
 _HERE: Final = ("namespaces",)

@@ -128,7 +128,7 @@ class Guest:
         self.emptied = (
             -1
         )  # when the working directory last changed, if it was empty then and nothing can have been missed
-        self.directory = ""  # of the host's, where it works at level landlock
+        self.directory = ""  # of the host's, where it works without namespaces
         self.warden: Warden | None = None  # of a session's first guest, until its tree takes it
         self.listeners: list[int] = []  # in its network, until somebody serves them
         self.network: NetworkHandle | None = None  # who does

@@ -81,12 +81,12 @@ def main(descriptor: int, guest: str) -> NoReturn:
     try:
         if charter["level"] == "namespaces":
             _enter_namespaces(control, charter)
-        else:
-            _become_nobody()
     except OSError as error:
         _give_up(control, error)
     try:
         zygote = Zygote(control, charter)
+        if charter["level"] != "namespaces":
+            _become_nobody(charter["directory"])
     except BaseException as error:  # a package may raise anything when it is imported, and the host waits
         control.send(b"P" + _describe(error))
         os._exit(1)
@@ -204,10 +204,16 @@ def _build(charter: dict[str, Any], *, outside: bool) -> None:
     rootfs.enter(at)
 
 
-def _become_nobody() -> None:
-    """At level landlock, a host that is root and may change its ids does not let guests be root."""
+def _become_nobody(directory: str) -> None:
+    """Without namespaces, a host that is root and may change its ids does not let guests be root.
+
+    Only now, for what was to be imported may lie where nobody else may enter.
+    """
     if os.geteuid() == 0:
         try:
+            for at, below, files in os.walk(directory):
+                for name in (*below, *files):
+                    os.chown(os.path.join(at, name), _OVERFLOW_ID, _OVERFLOW_ID, follow_symlinks=False)
             os.setgroups([])
             os.setresgid(_OVERFLOW_ID, _OVERFLOW_ID, _OVERFLOW_ID)
             os.setresuid(_OVERFLOW_ID, _OVERFLOW_ID, _OVERFLOW_ID)
@@ -233,12 +239,13 @@ class Zygote:
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_pids else -1
         self._guest: Any = guest or self._first_import()
         self._preload()
+        self._engine = self._own_engine()
         self._walls = self._plan_walls()
         self._session_walls = self._walls
         if charter["branches"]:
             self._session_walls = self._plan_walls(branches=charter["branches"])
         self._listeners: list[_socket.socket] = []  # of the guest that this process becomes
-        self._guest.prepare(charter["profile"])
+        self._guest.prepare({**charter["profile"], "directory": self._engine} if self._engine else charter["profile"])
         self._guest.reseed()
         # What there is now stays for good: a collection in a guest must not touch, and so copy, the pages it lies on.
         gc.freeze()
@@ -297,6 +304,14 @@ class Zygote:
         for name in self._charter["preload"]:
             importlib.import_module(name)
 
+    def _own_engine(self) -> str:
+        """At level wasm, a directory for what an engine unpacks, which guests may read; else nothing."""
+        if self._level != "wasm":
+            return ""
+        directory = f"{self._charter['directory']}/engine"
+        os.makedirs(directory, 0o700, exist_ok=True)
+        return directory
+
     def _plan_walls(self, branches: int = 0) -> Walls:
         charter, limits = self._charter, self._charter["limits"]
         runtime = charter["runtime"]
@@ -304,7 +319,7 @@ class Zygote:
             subprocesses=charter["subprocesses"] or runtime["children"],
             executes=runtime["executes"],
             narrows=runtime["narrows"],
-            only_own_pid=self._level == "landlock",
+            only_own_pid=self._level != "namespaces",
             metadata=self._level == "namespaces",
             branching=branches > 0,
             sockets=bool(charter["ports"]),
@@ -330,12 +345,14 @@ class Zygote:
         """What a ready guest takes by itself, of what will be bounded."""
         if not runtime["data"]:
             return _address_space()
-        return int(runtime["data"]) if runtime["executes"] else _private_memory()
+        return int(runtime["data"]) + (0 if runtime["executes"] else _private_memory())
 
     def _file_rules(self) -> FileRules:
         if "landlock" in self._charter["without"]:
             return FileRules(None)
         charter = self._charter
+        if self._level == "wasm":
+            return FileRules.plan(self._level, [*charter["readable"], self._engine], charter["writable"])
         return FileRules.plan(self._level, charter["readable"], charter["writable"], tuple(charter["ports"]))
 
     def _obey(self) -> None:
@@ -359,8 +376,8 @@ class Zygote:
             self._say(b"E" + SERIAL.pack(serial) + _describe(error))
 
     def _end(self) -> NoReturn:
-        """The host is gone. With PID 1 of the namespaces everything ends; at level landlock there is more to do."""
-        if self._level == "landlock":
+        """The host is gone. With PID 1 of the namespaces everything ends; without, there is more to do."""
+        if self._level != "namespaces":
             for pid in self._serials:
                 os.kill(pid, signal.SIGKILL)
             while self._serials:
@@ -447,7 +464,7 @@ class Zygote:
                 self._wondered.discard(serial)
                 cpu = usage.ru_utime + usage.ru_stime
                 self._say(b"X" + EXIT.pack(serial, status, cpu, usage.ru_maxrss * 1024))
-            if serial is not None and self._level == "landlock":
+            if serial is not None and self._level != "namespaces":
                 trees.remove(f"{self._charter['directory']}/{serial}")
 
     # --- In the guest ------------------------------------------------------------------------------------------------
@@ -472,9 +489,10 @@ class Zygote:
 
     def _confine(self, serial: int) -> int:
         directory = SANDBOX_ROOT
-        if self._level == "landlock":
+        if self._level != "namespaces":
             directory = f"{self._charter['directory']}/{serial}"
             os.mkdir(directory, 0o700)
+            os.environ.update(HOME=f"{directory}/work", TMPDIR=f"{directory}/tmp")
         equipment = Equipment(self._charter["limits"]["output"])
         birth = Birth(
             self._walls,

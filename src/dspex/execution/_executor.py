@@ -7,20 +7,21 @@ import math
 import os
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from dspex import languages
 from dspex._sandbox.limits import ResourceLimits
 from dspex._sandbox.policy import SecurityPolicy
 from dspex.errors import ClosedError, LimitsError, UsageError
-from dspex.execution import _files
+from dspex.execution import _building, _files
 from dspex.execution._isolation import Isolation
 from dspex.execution._job import Job, Prepared, Resumption
 from dspex.execution._nesting import WAITING
 from dspex.execution._pool import Pool
 from dspex.execution._run import Run, adrive, drive
 from dspex.execution._turn import await_turn, wait
-from dspex.languages._base import Request
+from dspex.languages._base import Builds, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
 class CodeExecutor:
     """Runs untrusted programs, each in a fresh sandbox of its own.
 
-    `policy` says what guests may reach, `limits` how much they may use, `isolation` ("namespaces", "landlock" or None for
-    the strongest there is) how they are walled in. At most `max_concurrency` (default: the cores) run at once; up to
-    `queue` callers wait in order. Safe to share between threads and event loops; the processes start with the first run.
+    `policy` says what guests may reach, `limits` how much they may use, `isolation` how they are walled in: "namespaces",
+    "landlock", None for the stronger of the two that there is, or "wasm" (docs/portable.md). At most `max_concurrency`
+    (default: the cores) run at once; up to `queue` callers wait in order. Safe to share between threads and event loops;
+    the processes start with the first run.
     `language` is one of `dspex languages`, or a `Language`; `options` are its own (`runtime="quickjs"`, docs/languages.md).
 
-    Raises `UnknownLanguageError`, `PolicyError`, `LimitsError`, `UsageError`.
+    Raises `UnknownLanguageError`, `IsolationError`, `PolicyError`, `LimitsError`, `UsageError`.
     """
 
     def __init__(
@@ -62,13 +64,16 @@ class CodeExecutor:
         queue: int = 10_000,
         **options: object,
     ) -> None:
-        self.language: Language = languages.get(language, **options)
         self.policy = _instance("policy", policy, SecurityPolicy)
         self.limits = _instance("limits", limits, ResourceLimits)
-        self.isolation = Isolation.of(isolation)
+        self.isolation = Isolation.of(isolation).settled()
+        chosen = languages.portable if self.isolation.level == "wasm" else languages.get
+        self.language: Language = chosen(language, **options)
         self.max_concurrency = _count("max_concurrency", max_concurrency, len(os.sched_getaffinity(0)))
         self.queue = _count("queue", queue, queue)
         self.policy.check()
+        if isinstance(self.language, Builds):
+            self.language.build(partial(_building.run, type(self), self.isolation))
         if self.policy.network:
             from dspex.execution import _networking
 

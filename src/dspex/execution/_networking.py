@@ -21,7 +21,7 @@ _ROOM: Final = 4 * MIB  # for the certificates that a guest keeps among its file
 
 def check(policy: SecurityPolicy, limits: ResourceLimits, isolation: Isolation) -> None:
     """Whether guests can have the network of a policy. Raises `PolicyError`, `LimitsError`."""
-    if isolation.level == "landlock":
+    if isolation.level not in (None, "namespaces"):
         raise PolicyError(
             "network: needs isolation level 'namespaces', where a guest has a network of its own; leave isolation out, "
             "or network empty"

@@ -110,9 +110,9 @@ class Pool:
         self._language = language
         self._policy = policy
         self._limits = limits
-        self._isolation = isolation
+        self._isolation = isolation.offered()
         self._level = isolation.level or "namespaces"
-        self.report = isolation.report(self._level)  # the walls in force, as every result tells them
+        self.report = self._isolation.report(self._level)  # the walls in force, as every result tells them
         self._ahead = max(2, 2 * min(places, max(_FORKED_AT_ONCE, len(os.sched_getaffinity(0)))))
         self._line = Line(places, queue)
         self._rules = policy.network_rules() if policy.network else None
@@ -466,7 +466,7 @@ class Pool:
             lane.zygote.close()
         for guest in lane.alive.values():
             guest.lost = True
-            if self._level == "landlock":  # where a zygote's death is only a signal to its guests
+            if self._level != "namespaces":  # where a zygote's death is only a signal to its guests
                 guest.kill()
                 guest.ends_within(_LAST_BREATH)
         self._deaths.notify_all()
@@ -490,7 +490,7 @@ class Pool:
     def _start(self, lane: Staffed) -> None:
         try:
             plan = self._language.plan(self._policy, self._limits, lane.imports, self._level)
-            if self._level == "landlock":
+            if self._level != "namespaces":
                 lane.directory = _working_directory()
             charter = process.charter(
                 plan,

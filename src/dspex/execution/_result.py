@@ -64,7 +64,7 @@ class Usage(NamedTuple):
 class IsolationReport(NamedTuple):
     """The walls that stood during a run."""
 
-    level: str  # "namespaces" or "landlock"
+    level: str  # "namespaces", "landlock" or "wasm"
     layers: tuple[str, ...]
 
 

@@ -1,19 +1,29 @@
 """LangGraph's checkpoints in any store of dspex: `DspexSaver("sqlite:///states.db")`.
 
-    langgraph/c/<thread>/<namespace>/<checkpoint>               a checkpoint, as LangGraph's serializer wrote it
-    langgraph/w/<thread>/<namespace>/<checkpoint>/<task>/<index>  a pending write
-    langgraph/n/<thread>/<namespace>/<checkpoint>               the child that came next
+    langgraph/<thread>/<namespace>/<checkpoint>!c                 a checkpoint, as LangGraph's serializer wrote it
+    langgraph/<thread>/<namespace>/<checkpoint>!n                 the child that came last
+    langgraph/<thread>/<namespace>/<checkpoint>!w/<task>/<index>  a pending write
 
-A value is its SHA-256 together with its key, and MessagePack. The mark of the child is what refuses two runs that go on from
-one checkpoint at the same time: the second one's put finds it and fails, instead of hiding the work of the first.
+A value is SHA-256 over its key and what follows, which is MessagePack. What belongs together stands together: one read gives
+a checkpoint with its writes, and a put changes neighbours. `!` sorts before all that names are quoted into, so keys of
+checkpoints are in the order of their ids.
+
+Theory of operation. LangGraph calls the checkpoint with the largest id the latest, so of two runs that go on from one
+checkpoint, or that both begin a thread, the second one's put hides the work of the first. Each put therefore leaves the mark
+of its parent's child, and goes through only while that mark is as it was when the run read the parent. Who reads the latest
+has seen no child. Who reads a checkpoint by its id, to go back to it, has seen the child that it had: the config that is
+returned says which (`_SEEN`; LangGraph hands it on to the put). A mark outlives the pruning of its checkpoints, so that a
+run which began before is still refused; it goes with the child's run, or with the thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+import itertools
 import json
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -29,8 +39,9 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from dspex.errors import ConflictError, IntegrityError, MovedError, UsageError
-from dspex.stores import ABSENT, Store, Write, open_store
+from dspex.errors import ConflictError, IntegrityError, MovedError, StateError, StateFormatError, UsageError
+from dspex.stores import ABSENT, Store, Write, encrypted, open_store
+from dspex.versions import _format
 from dspex.versions._retrying import retrying
 
 if TYPE_CHECKING:
@@ -39,11 +50,18 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from dspex.stores import Entry
+
 _ROOT = "langgraph"
 _PAGE = 200
+_NEWEST = 20  # records read at once, newest first: few ask for many
 _BATCH = 50  # records of one deletion: every store takes as many
 _MAX_KEY = 2000
-_ON_PURPOSE = ("fork", "update")  # sources of checkpoints that go back to an old one, and mean to
+_SUM = 32
+_NOTHING = ""  # what the first checkpoint of a thread is a child of
+_RUNS = "__pregel_"  # how LangGraph's own names in the config of a run begin
+_BESIDE = "fork"  # the source of checkpoints that LangGraph puts only to branch off on purpose
+_SEEN = "__dspex_seen"  # in a config: the child that its checkpoint had; the underscores keep it out of LangGraph's metadata
 _NOTE = b"[]"
 _T = TypeVar("_T")
 
@@ -68,22 +86,45 @@ class _Child(msgspec.Struct, frozen=True, array_like=True):
     checkpoint: str
 
 
+class _Found(NamedTuple):
+    base: str  # how its keys begin
+    record: _Checkpoint
+    child: str | None
+    writes: list[_PendingWrite]
+
+
 class DspexSaver(BaseCheckpointSaver[Any]):
     """A LangGraph checkpointer, sync and async, over a store of dspex (a URL or a `Store`).
 
         with DspexSaver("sqlite:///states.db") as saver:
             graph = builder.compile(checkpointer=saver)
 
-    A put is durable when it returns, where the store's `durable_ack` says so. A second put from a parent that has another
-    child raises ConflictError, unless its source says that it goes back on purpose ("fork", "update"), or `forks=True`.
-    A byte that is not what was put raises IntegrityError. Nothing is unpickled, unless a `serde` of yours does.
+    A put is durable when it returns, where the store's `durable_ack` says so. It raises ConflictError when its parent got a
+    child since it was read, unless `forks` allows any. A byte that is not what was put raises IntegrityError. Nothing is
+    pickled or unpickled, whatever the `serde`. With a `key` (32 random bytes) everything but names, sizes and times is
+    encrypted. Raises UsageError for wrong arguments, StoreError when the store fails or the key does not open it.
     """
 
-    def __init__(self, store: str | Store, *, serde: SerializerProtocol | None = None, forks: bool = False) -> None:
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        serde: SerializerProtocol | None = None,
+        forks: bool = False,
+        key: bytes | None = None,
+    ) -> None:
         super().__init__(serde=serde)
         self._owned = isinstance(store, str)
         self._store = open_store(store) if isinstance(store, str) else store
         self._forks = forks
+        try:
+            if key is not None:
+                self._store = encrypted(self._store, key)
+            _format.check(self._store)
+            self._bring_forward()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +137,30 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         if self._owned:
             self._store.close()
 
+    def _bring_forward(self) -> None:
+        """Move records of before, which stood as `langgraph/<kind>/<thread>/...`; checkpoints last: none is to miss its writes."""
+        for kind in "nwc":
+            for key, _ in self._scan(_prefix(kind)):
+                if "!" not in key:
+                    retrying(functools.partial(self._move, key))
+
+    def _move(self, key: str) -> None:
+        entry = self._store.read([key]).get(key)
+        if entry is None:
+            return  # by another process
+        kind, thread, namespace, id, *task = key.split("/")[1:]
+        moved, body = "/".join((_ROOT, thread, namespace, f"{id}!{kind}", *task)), entry.value[_SUM:]
+        whole = entry.value == _with_sum(key, body)
+        put = {
+            moved: _with_sum(moved, body) if whole else entry.value
+        }  # what is damaged stays so, for whoever reads it
+        if whole and kind == "n":
+            # Marks of deleted children did not hold then.
+            child = _quoted(_unsealed(key, entry.value, _Child).checkpoint)
+            there = (f"{_ROOT}/c/{thread}/{namespace}/{child}", f"{_ROOT}/{thread}/{namespace}/{child}!c")
+            put = put if self._store.read(there) else {}
+        self._store.write(Write(expect={key: entry.revision}, put=put, delete=[key], note=_NOTE))
+
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def put(
@@ -105,38 +170,48 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Keep a checkpoint, as a child of the one that `config` names. Raises ConflictError when that has another."""
+        """Keep a checkpoint, as a child of the one that `config` names.
+
+        Raises ConflictError when that got another since it was read; its `ours` is the parent, `theirs` the other child.
+        Raises StateError for an id below the parent's, which could never be the latest: the clock was set back.
+        """
         thread, namespace = _place(config)
-        parent = get_checkpoint_id(config)
-        type_, data = self.serde.dumps_typed(checkpoint)
+        parent, id = get_checkpoint_id(config), checkpoint["id"]
+        if parent is not None and id < parent and not self._forks:
+            raise StateError(
+                f"checkpoint {id!r} would not come after {parent!r}, which it goes on from: ids begin with the time, and a"
+                f" clock was set back, or is behind another machine's; nothing was put, try again when it has caught up"
+            )
         found = json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False)
-        record = _Checkpoint(parent, type_, data, found.encode("utf-8", "ignore"))
-        key = _key("c", thread, namespace, checkpoint["id"])
+        record = _Checkpoint(parent, *self._dumped(checkpoint), found.encode("utf-8", "ignore"))
+        key = _base(thread, namespace, id) + "c"
         put = {key: _sealed(key, record)}
-        if parent is None:
+        if parent is None and not _begins_thread(config):
             self._store.write(Write(put=put, note=_NOTE))
         else:
-            on_purpose = self._forks or metadata.get("source") in _ON_PURPOSE
-            self._put_child(_key("n", thread, namespace, parent), checkpoint["id"], put, on_purpose=on_purpose)
-        return _config(thread, namespace, checkpoint["id"])
+            mark = _base(thread, namespace, parent or _NOTHING) + "n"
+            any_child = self._forks or metadata.get("source") == _BESIDE
+            seen = None if any_child else {id, config["configurable"].get(_SEEN)}
+            self._put_child(mark, {**put, mark: _sealed(mark, _Child(id))}, seen)
+        return _config(thread, namespace, id)
 
-    def _put_child(self, mark: str, id: str, put: dict[str, bytes], *, on_purpose: bool) -> None:
-        child = {mark: _sealed(mark, _Child(id))}
+    def _put_child(self, mark: str, put: dict[str, bytes], seen: set[str | None] | None) -> None:
         try:
-            self._store.write(Write(expect={mark: ABSENT}, put={**put, **child}, note=_NOTE))
+            self._store.write(Write(expect={mark: ABSENT}, put=put, note=_NOTE))
         except MovedError:
-            retrying(lambda: self._put_beside(mark, id, {**put, **child}, on_purpose=on_purpose))
+            retrying(lambda: self._put_beside(mark, put, seen))
 
-    def _put_beside(self, mark: str, id: str, put: dict[str, bytes], *, on_purpose: bool) -> None:
-        """Put a checkpoint whose parent has, or had, a child."""
+    def _put_beside(self, mark: str, put: dict[str, bytes], seen: set[str | None] | None) -> None:
+        """Put a checkpoint whose parent has a child: `seen` are those that it may have, None any."""
         entry = self._store.read([mark]).get(mark)
-        other = _unsealed(mark, entry.value, _Child).checkpoint if entry else id
-        *place, parent = _names(mark)
-        if other != id and not on_purpose and self._store.read([_key("c", *place, other)]):
+        other = _child(mark, entry)
+        if other is not None and seen is not None and other not in seen:
+            thread, _, parent = _names(mark)
+            place = f"checkpoint {parent!r} has a child" if parent else f"thread {thread!r} has a first checkpoint"
             raise ConflictError(
-                f"checkpoint {parent!r} has a child {other!r}: another run went on from it; load the latest, or"
-                f" fork on purpose with update_state() or DspexSaver(forks=True)",
-                ours=parent,
+                f"{place} {other!r}: another run went on from there; load the latest and go on from that,"
+                f" load a checkpoint by its id to branch off on purpose, or use DspexSaver(forks=True)",
+                ours=parent or None,
                 theirs=other,
             )
         self._store.write(Write(expect={mark: entry.revision if entry else ABSENT}, put=put, note=_NOTE))
@@ -146,12 +221,12 @@ class DspexSaver(BaseCheckpointSaver[Any]):
     ) -> None:
         """Keep what a task wrote until the next checkpoint; what is there stays, but for errors and interrupts."""
         thread, namespace = _place(config)
-        id = str(config["configurable"]["checkpoint_id"])
+        base = _base(thread, namespace, str(config["configurable"]["checkpoint_id"]))
         put = {}
         for place, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, place)
-            key = _key("w", thread, namespace, id, task_id, f"{index + 100:08d}")
-            put[key] = _sealed(key, _PendingWrite(task_id, task_path, index, channel, *self.serde.dumps_typed(value)))
+            key = _checked(f"{base}w/{_quoted(task_id)}/{index + 100:08d}")
+            put[key] = _sealed(key, _PendingWrite(task_id, task_path, index, channel, *self._dumped(value)))
         replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         for batch in _batches(put):
             self._put_batch({key: put[key] for key in batch}, replaces=replaces)
@@ -167,28 +242,44 @@ class DspexSaver(BaseCheckpointSaver[Any]):
             expect = {} if replaces else dict.fromkeys(put, ABSENT)
             self._store.write(Write(expect=expect, put=put, note=_NOTE))
 
+    def _dumped(self, value: Any) -> tuple[str, bytes]:
+        type_, data = self.serde.dumps_typed(value)
+        _check_type(type_, "a value")
+        return type_, data
+
     def delete_thread(self, thread_id: str) -> None:
         """Forget a thread: its checkpoints, writes and marks, in all namespaces."""
-        for kind in "cwn":
-            self._delete(key for key, _ in self._scan(_prefix(kind, str(thread_id))))
+        keys = [key for key, _ in self._scan(_prefix(str(thread_id)))]
+        self._delete(sorted(keys, key=lambda key: _kind(key) != "c"))  # no checkpoint is to be seen without its writes
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Forget the checkpoints that some runs made, and their writes."""
+        """Forget the checkpoints that some runs made, and their writes: their parents may have other children then."""
         wanted = set(map(str, run_ids))
-        for key, value in list(self._scan(_prefix("c"))) if wanted else ():
-            if json.loads(_unsealed(key, value, _Checkpoint).metadata).get("run_id") in wanted:
-                self._forget(key)
+        for key, value in self._scan(_prefix()) if wanted else ():
+            record = _unsealed(key, value, _Checkpoint) if _kind(key) == "c" else None
+            if record and _metadata(record).get("run_id") in wanted:
+                thread, namespace, id = _names(key)
+                self._unmark(_base(thread, namespace, record.parent or _NOTHING) + "n", id)
+                self._forget(_base(thread, namespace, id))
+
+    def _unmark(self, mark: str, id: str) -> None:
+        """Have a parent no child any more, if this is the one."""
+
+        def attempt() -> None:
+            entry = self._store.read([mark]).get(mark)
+            if entry and _child(mark, entry) == id:
+                self._store.write(Write(expect={mark: entry.revision}, delete=[mark], note=_NOTE))
+
+        retrying(attempt)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread, the whole chains of parents, to another."""
-        source, target = str(source_thread_id), str(target_thread_id)
-        for kind, form in (("w", _PendingWrite), ("n", _Child), ("c", _Checkpoint)):
-            put = {}
-            for key, value in self._scan(_prefix(kind, source)):
-                copy = _key(kind, target, *_names(key)[1:])
-                put[copy] = _sealed(copy, _unsealed(key, value, form))
-            for batch in _batches(put):
-                self._store.write(Write(put={key: put[key] for key in batch}, note=_NOTE))
+        source, target = _prefix(str(source_thread_id)), _prefix(str(target_thread_id))
+        found = [*self._scan(source)]
+        found.sort(key=lambda row: _kind(row[0]) == "c")  # what belongs to a checkpoint is there before it
+        for batch in _batches(found):
+            put = {target + key[len(source) :]: _body(key, value) for key, value in batch}
+            self._store.write(Write(put={_checked(key): _with_sum(key, body) for key, body in put.items()}, note=_NOTE))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Forget all checkpoints of some threads ("delete"), or all but the newest of each namespace ("keep_latest").
@@ -204,11 +295,9 @@ class DspexSaver(BaseCheckpointSaver[Any]):
                 self._keep_latest(thread)
 
     def _keep_latest(self, thread: str) -> None:
-        found = {key: _unsealed(key, value, _Checkpoint) for key, value in self._scan(_prefix("c", thread))}
-        newest: dict[str, str] = {}
-        for key in found:
-            namespace = _names(key)[1]
-            newest[namespace] = max(newest.get(namespace, ""), key)
+        scanned = [(key, value) for key, value in self._scan(_prefix(thread)) if _kind(key) == "c"]
+        found = {key: _unsealed(key, value, _Checkpoint) for key, value in scanned}
+        newest = {_names(key)[1]: key for key in found}  # of each namespace; keys come in order
         kept: set[str] = set()
         for key in newest.values():
             step: str | None = key
@@ -216,12 +305,11 @@ class DspexSaver(BaseCheckpointSaver[Any]):
                 kept.add(step)
                 step = _needed(step, found[step])
         for key in found.keys() - kept:
-            self._forget(key)
+            self._forget(key[:-1])
 
-    def _forget(self, key: str) -> None:
-        """Delete a checkpoint and its writes; the mark that it had a child stays with its parent only."""
-        names = _names(key)
-        self._delete([key, _key("n", *names), *(other for other, _ in self._scan(_prefix("w", *names)))])
+    def _forget(self, base: str) -> None:
+        """Delete a checkpoint and its writes; the mark of its child stays, for runs that began there."""
+        self._delete([f"{base}c", *(key for key, _ in self._scan(f"{base}w/"))])
 
     def _delete(self, keys: Iterable[str]) -> None:
         for batch in _batches(list(keys)):
@@ -234,12 +322,11 @@ class DspexSaver(BaseCheckpointSaver[Any]):
         thread, namespace = _place(config)
         id = get_checkpoint_id(config)
         if id:
-            key = _key("c", thread, namespace, id)
-            entry = self._store.read([key]).get(key)
+            rows = self._scan(_base(thread, namespace, id))
+            found = next(_together(reversed([*rows])), None)
         else:
-            page = self._store.scan(_prefix("c", thread, namespace), limit=1, reverse=True)
-            key, entry = page[0] if page else ("", None)
-        return self._tuple(key, entry.value) if entry else None
+            found = next(_together(self._backwards(_prefix(thread, namespace), first=1)), None)
+        return self._tuple(found, by_id=bool(id)) if found else None
 
     def list(
         self,
@@ -251,46 +338,53 @@ class DspexSaver(BaseCheckpointSaver[Any]):
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest first: of a thread, a namespace, with metadata, before another, at most so many."""
         earliest = get_checkpoint_id(before) if before else None
-        left = limit
-        for key in sorted(self._keys(config), key=lambda key: _names(key)[-1], reverse=True):
-            if left == 0:
-                return
-            if earliest and _names(key)[-1] >= earliest:
-                continue
-            entry = self._store.read([key]).get(key)
-            if entry is None:
-                continue  # deleted meanwhile
-            metadata = json.loads(_unsealed(key, entry.value, _Checkpoint).metadata)
-            if all(name in metadata and metadata[name] == value for name, value in (filter or {}).items()):
-                yield self._tuple(key, entry.value)
-                left = None if left is None else left - 1
+        found = self._newest_first(config, earliest, _NEWEST if limit is None or filter else limit)
+        fitting = (one for one in found if _fits(_metadata(one.record), filter or {}))
+        for one in itertools.islice(fitting, limit):
+            yield self._tuple(one, by_id=True)
 
-    def _keys(self, config: RunnableConfig | None) -> Iterator[str]:
+    def _newest_first(self, config: RunnableConfig | None, before: str | None, first: int) -> Iterator[_Found]:
+        """Those of one namespace are read as they are asked for, others must be sorted."""
         place = config["configurable"] if config else {}
         names = [str(place["thread_id"])] if "thread_id" in place else []
-        if names and "checkpoint_ns" in place:
-            names.append(str(place["checkpoint_ns"]))
         only = get_checkpoint_id(config) if config else None
-        for key, _ in self._scan(_prefix("c", *names)):
-            if only is None or _names(key)[-1] == only:
-                yield key
+        if names and "checkpoint_ns" in place and not only:
+            of = _prefix(*names, str(place["checkpoint_ns"]))
+            end = f"{of}{_quoted(before)}!" if before else ""
+            yield from _together(self._backwards(of, end, first=max(1, min(first, _NEWEST))))
+            return
+        keys = [key for key, _ in self._scan(_prefix(*names)) if _kind(key) == "c"]
+        for key in sorted(keys, key=lambda key: _names(key)[-1], reverse=True):
+            thread, namespace, id = _names(key)
+            wanted = only in (None, id) and namespace == place.get("checkpoint_ns", namespace)
+            if wanted and (before is None or id < before):
+                yield from _together(reversed([*self._scan(_base(thread, namespace, id))]))
 
-    def _tuple(self, key: str, value: bytes) -> CheckpointTuple:
-        record = _unsealed(key, value, _Checkpoint)
-        thread, namespace, id = _names(key)
+    def _backwards(self, prefix: str, before: str = "", *, first: int) -> Iterator[tuple[str, bytes]]:
+        limit = first
+        while page := self._store.scan(prefix, before=before, limit=limit, reverse=True):
+            yield from ((key, entry.value) for key, entry in page)
+            if len(page) < limit:
+                return
+            before, limit = page[-1][0], _NEWEST
+
+    def _tuple(self, found: _Found, *, by_id: bool) -> CheckpointTuple:
+        record, (thread, namespace, id) = found.record, _names(found.base)
+        config = _config(thread, namespace, id)
+        if by_id and found.child is not None:
+            config["configurable"][_SEEN] = found.child
+        found.writes.sort(key=lambda write: writes_sort_key(write.path, write.task, write.index))
         return CheckpointTuple(
-            _config(thread, namespace, id),
-            self.serde.loads_typed((record.type, record.data)),
-            json.loads(record.metadata),
+            config,
+            self._loaded(found.base, record.type, record.data),
+            _metadata(record),
             _config(thread, namespace, record.parent) if record.parent else None,
-            self._writes(thread, namespace, id),
+            [(write.task, write.channel, self._loaded(found.base, write.type, write.data)) for write in found.writes],
         )
 
-    def _writes(self, thread: str, namespace: str, id: str) -> list[tuple[str, str, Any]]:  # type: ignore[valid-type]
-        scanned = self._scan(_prefix("w", thread, namespace, id))
-        found = [_unsealed(key, value, _PendingWrite) for key, value in scanned]
-        found.sort(key=lambda write: writes_sort_key(write.path, write.task, write.index))
-        return [(write.task, write.channel, self.serde.loads_typed((write.type, write.data))) for write in found]
+    def _loaded(self, key: str, type_: str, data: bytes) -> Any:
+        _check_type(type_, key)
+        return self.serde.loads_typed((type_, data))
 
     def _scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         after = ""
@@ -346,10 +440,40 @@ class DspexSaver(BaseCheckpointSaver[Any]):
 
 def _needed(key: str, record: _Checkpoint) -> str | None:
     """The parent's key, when a checkpoint has of some channel only what changed since."""
-    deltas = json.loads(record.metadata).get("counters_since_delta_snapshot") or {}
+    deltas = _metadata(record).get("counters_since_delta_snapshot") or {}
     if record.parent is None or not any(any(counts) for counts in deltas.values()):
         return None
-    return _key("c", *_names(key)[:-1], record.parent)
+    thread, namespace, _ = _names(key)
+    return _base(thread, namespace, record.parent) + "c"
+
+
+def _metadata(record: _Checkpoint) -> Any:
+    return json.loads(record.metadata.decode())  # of bytes, json would first guess how they are encoded
+
+
+def _begins_thread(config: RunnableConfig) -> bool:
+    """Whether a run of a graph puts its first checkpoint; a subgraph may begin anew, when what calls it is replayed.
+
+    Puts without a parent that are no run's are copies and imports, of which a thread may have many.
+    """
+    return not _place(config)[1] and any(name.startswith(_RUNS) for name in config["configurable"])
+
+
+def _child(mark: str, entry: Entry | None) -> str | None:
+    return _unsealed(mark, entry.value, _Child).checkpoint if entry else None
+
+
+def _fits(metadata: dict[str, Any], filter: dict[str, Any]) -> bool:
+    return all(name in metadata and metadata[name] == value for name, value in filter.items())
+
+
+def _check_type(type_: str, place: str) -> None:
+    """A type is `json`, or `json+aes` where a serializer encrypts."""
+    if type_.partition("+")[0] == "pickle":
+        raise StateFormatError(
+            "it is pickled, and pickles run code when they are read; register its type with the serializer",
+            source=place,
+        )
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:
@@ -361,19 +485,48 @@ def _config(thread: str, namespace: str, id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread, "checkpoint_ns": namespace, "checkpoint_id": id}}
 
 
-def _prefix(kind: str, *names: str) -> str:
-    return "/".join((_ROOT, kind, *(quote(name, safe="") for name in names), ""))
+@functools.lru_cache(1024)
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
 
 
-def _key(kind: str, *names: str) -> str:
-    key = _prefix(kind, *names)[:-1]
+def _prefix(*names: str) -> str:
+    return "/".join((_ROOT, *map(_quoted, names), ""))
+
+
+def _base(thread: str, namespace: str, id: str) -> str:
+    return _checked(f"{_prefix(thread, namespace)}{_quoted(id)}!")
+
+
+def _checked(key: str) -> str:
     if len(key) > _MAX_KEY:
         raise UsageError(f"thread, namespace, checkpoint and task are too long together: {key[:100]}...")
     return key
 
 
-def _names(key: str) -> tuple[str, ...]:
-    return tuple(map(unquote, key.split("/")[2:]))
+def _kind(key: str) -> str:
+    return key[key.index("!") + 1]
+
+
+def _names(key: str) -> tuple[str, str, str]:
+    thread, namespace, id = key[: key.index("!")].split("/")[1:]
+    return unquote(thread), unquote(namespace), unquote(id)
+
+
+def _together(rows: Iterable[tuple[str, bytes]]) -> Iterator[_Found]:
+    """Checkpoints from their records, last key first: writes, the child's mark, and what they belong to, where it still is."""
+    base, child = "", None
+    writes: list[_PendingWrite] = []
+    for key, value in rows:
+        if not key.startswith(base) or not base:
+            base, child, writes = key[: key.index("!") + 1], None, []
+        kind = key[len(base)]
+        if kind == "w":
+            writes.append(_unsealed(key, value, _PendingWrite))
+        elif kind == "n":
+            child = _unsealed(key, value, _Child).checkpoint
+        else:
+            yield _Found(base, _unsealed(key, value, _Checkpoint), child, writes)
 
 
 def _batches(keys: Any) -> Iterator[Any]:
@@ -382,13 +535,26 @@ def _batches(keys: Any) -> Iterator[Any]:
 
 
 def _sealed(key: str, record: msgspec.Struct) -> bytes:
-    body = msgspec.msgpack.encode(record)
-    return hashlib.sha256(key.encode() + b"\0" + body).digest() + body
+    return _with_sum(key, msgspec.msgpack.encode(record))
+
+
+def _with_sum(key: str, body: bytes) -> bytes:
+    return _sum(key, body) + body
+
+
+def _sum(key: str, body: bytes) -> bytes:
+    digest = hashlib.sha256(key.encode() + b"\0")
+    digest.update(body)
+    return digest.digest()
 
 
 def _unsealed(key: str, value: bytes, form: Callable[..., _T]) -> _T:
-    body = value[32:]
-    if hashlib.sha256(key.encode() + b"\0" + body).digest() != value[:32]:
-        raise IntegrityError(f"{key} is damaged: its checksum differs; load another checkpoint", thing=key)
-    record: _T = msgspec.msgpack.decode(body, type=form)
+    record: _T = msgspec.msgpack.decode(_body(key, value), type=form)
     return record
+
+
+def _body(key: str, value: bytes) -> bytes:
+    body = value[_SUM:]
+    if _sum(key, body) != value[:_SUM]:
+        raise IntegrityError(f"{key} is damaged: its checksum differs; load another checkpoint", thing=key)
+    return body

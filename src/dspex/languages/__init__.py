@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from dspex.errors import UnknownLanguageError, UsageError
+from dspex.errors import IsolationError, UnknownLanguageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,12 @@ BUILT_IN: Final = {
     "rust": ("dspex.languages._rust", "Rust"),
     "wasm": ("dspex.languages._wasm", "Wasm"),
     "typescript": ("dspex.languages._javascript", "typescript"),
+}
+# What runs them with isolation "wasm".
+PORTABLE: Final = {
+    "python": ("dspex.languages._portable", "PortablePython"),
+    "javascript": ("dspex.languages._portable", "javascript"),
+    "wasm": BUILT_IN["wasm"],
 }
 SUFFIXES: Final = {
     ".py": "python",
@@ -69,7 +75,10 @@ def get(language: str | Language, **options: object) -> Language:
         if options:
             raise UsageError(f"{min(options)!r}: options belong to a language's name; this one is made already")
         return language
-    factory = find(language)
+    return _made(language, find(language), options)
+
+
+def _made(language: str, factory: Callable[..., Any], options: dict[str, Any]) -> Language:
     try:
         made: Language = factory(**options)
     except TypeError as error:
@@ -93,6 +102,16 @@ def find(name: str) -> Callable[..., Any]:
     return made
 
 
+def portable(language: str | Language, **options: object) -> Language:
+    """The same language in WebAssembly. Raises `IsolationError` for those that have no such form, `UnknownLanguageError`."""
+    if not isinstance(language, str) or language not in PORTABLE:
+        name = language if isinstance(language, str) else language.name
+        known = ", ".join(map(repr, PORTABLE))
+        raise IsolationError(f"isolation 'wasm' runs {known}; {name!r} takes 'namespaces' or 'landlock'")
+    module, factory = PORTABLE[language]
+    return _made(language, getattr(importlib.import_module(module), factory), options)
+
+
 def names() -> tuple[str, ...]:
     """All that are known, whether their runtime is there or not."""
     return (*BUILT_IN, *sorted({*_installed()} - {*BUILT_IN}))
@@ -106,7 +125,7 @@ def survey() -> list[tuple[str, Found]]:
     for name in names():
         runtimes = getattr(find(name), "runtimes", None)
         found += [(name, runtime) for runtime in (runtimes() if runtimes else [Found(name, "?", "", "")])]
-    return found
+    return [*found, *importlib.import_module("dspex.languages._portable").runtimes()]
 
 
 def _installed() -> dict[str, EntryPoint]:

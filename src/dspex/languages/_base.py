@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
@@ -128,4 +128,23 @@ class Language(Protocol):
         `content` is the result of the call with this number; if it `failed`, (class, message, arguments or None) of its
         exception. Raises `VariableError`.
         """
+        ...
+
+
+class Build(NamedTuple):
+    """A program that makes what a language's guests shall have: run to its end before the first of them is started."""
+
+    language: Any  # of the program: a `Language`
+    program: str
+    variables: Mapping[str, object]
+    readable: tuple[str, ...]  # what of the host it may read; it may start programs, and has no network
+    patience: float  # seconds
+
+
+@runtime_checkable
+class Builds(Protocol):
+    """What a language has besides, when something must be made in a sandbox before its first guest."""
+
+    def build(self, run: Callable[[Build], object]) -> None:
+        """Make it; `run` gives the value of such a program. Raises `UsageError`, `ProgramError`."""
         ...

@@ -7,6 +7,7 @@ what dspex itself made of it; nothing in it is ever run outside of a sandbox.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -70,3 +71,60 @@ def directory(kind: str, name: str, make: Callable[[str], None]) -> str:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return path
+
+
+def held(kind: str, name: str, make: Callable[[str], None], most: int) -> tuple[str, int]:
+    """As `directory`, where all of the kind together take about `most` bytes; it stays there while the descriptor is open."""
+    while True:
+        path = directory(kind, name, make)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # it was removed in between
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _lies_at(descriptor, path):
+            os.utime(descriptor)
+            _shrink(os.path.dirname(path), most)
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _lies_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _shrink(home: str, most: int) -> None:
+    entries = [
+        (entry.stat().st_mtime, _size(entry.path), entry.path) for entry in os.scandir(home) if entry.name[0] != "."
+    ]
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= most:
+            return
+        total -= size if _removed(path) else 0
+
+
+def _size(path: str) -> int:
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(path))
+    except FileNotFoundError:  # somebody removes it
+        return 0
+
+
+def _removed(path: str) -> bool:
+    """Remove an entry, unless somebody has it in use."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -101,7 +101,7 @@ class Foreign:
         binds += [mount for mount in start.mounts if not _within(mount.target, [m.target for m in binds])]
         binds += mounts_of(policy, level)
         tree = Tree(tuple(binds), _links(policy.subprocesses))
-        readable = [mount.source if level == "landlock" else mount.target for mount in binds]
+        readable = [mount.source if level != "namespaces" else mount.target for mount in binds]
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
         return Plan(
             argv=ahead.command(start.guest),
@@ -123,9 +123,9 @@ class Foreign:
         )
 
     def _check(self, policy: SecurityPolicy, imports: tuple[str, ...], level: str) -> None:
-        if self.runtime.children and level == "landlock":
+        if self.runtime.children and level != "namespaces":
             raise IsolationError(
-                f"{self.name} takes isolation level 'namespaces': its runtime starts processes, which level 'landlock' "
+                f"{self.name} takes isolation level 'namespaces': its runtime starts processes, which level {level!r} "
                 "cannot end (`dspex doctor` shows what this host offers)"
             )
         if not self.checks and (policy.forbidden_modules or policy.forbidden_calls):

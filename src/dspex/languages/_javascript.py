@@ -150,6 +150,12 @@ def _quickjs() -> str:
     return spec.origin or "" if spec else ""
 
 
+def prelude() -> str:
+    """What every context of QuickJS evaluates first."""
+    with open(os.path.join(_GUEST, "quickjs.js"), encoding="utf-8") as file:
+        return file.read()
+
+
 class QuickJS(Foreign):
     """JavaScript on QuickJS, in a context that is forked with every guest."""
 
@@ -166,13 +172,11 @@ class QuickJS(Foreign):
     def start(self, policy: SecurityPolicy, limits: ResourceLimits, level: str) -> Start:
         """See `Foreign.start`."""
         home = os.path.dirname(self._library)
-        with open(os.path.join(_GUEST, "quickjs.js"), encoding="utf-8") as file:
-            prelude = file.read()
         return Start(
             guest="dspex.languages.guests.quickjs",
             mounts=(self._library, os.path.join(home, "quickjs")),
             sys_path=(home,),
-            profile={"prelude": prelude},
+            profile={"prelude": prelude(), "webassembly": False},
         )
 
     def extras(self, request: Request) -> dict[str, object]:

@@ -71,7 +71,7 @@ class Python:
         binds += [Mount(_certificates(), CERTIFICATES)] if policy.network else []
         files = RESOLVING if policy.network else ()
         tree = Tree((*binds, *_hidden(binds, stdlib, packages.whole)), _links(policy.subprocesses), files)
-        readable = [m.source if level == "landlock" else m.target for m in tree.mounts if m.source]
+        readable = [m.source if level != "namespaces" else m.target for m in tree.mounts if m.source]
         readable += ["/etc", "/dev"] if level == "namespaces" else [f"/dev/{name}" for name in DEVICES]
         writable = ["/dev/null", "/dev/zero", "/dev/full", *(m.target for m in binds if m.writable)]
         return Plan(
@@ -216,11 +216,11 @@ def _hidden(binds: list[Mount], stdlib: str, whole: bool) -> list[Mount]:
 def mounts_of(policy: SecurityPolicy, level: str) -> list[Mount]:
     """What the policy mounts. Raises `PolicyError` for what this level cannot."""
     found = list(policy.mounts())
-    for mount in found if level == "landlock" else ():
+    for mount in found if level != "namespaces" else ():
         if os.path.realpath(mount.target) != mount.source:
             raise PolicyError(
                 f"{mount.source}:{mount.target}: nothing can be shown at another place here, for this host allows no "
-                "mounts (isolation level 'landlock'); name the path alone"
+                f"mounts (isolation level {level!r}); name the path alone"
             )
     return found
 

@@ -10,26 +10,29 @@ import re
 import shutil
 import struct
 import subprocess
+import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dspex._kernel import seccomp, syscalls
 from dspex._sandbox.rootfs import Mount
 from dspex.errors import SandboxStartError, UnknownLanguageError, UsageError
-from dspex.languages import _cache, _rust_source, _rust_types
+from dspex.languages import _cache, _rust_crates, _rust_source, _rust_types
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
 from dspex.languages._programs import Programs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from dspex._sandbox.limits import ResourceLimits
     from dspex._sandbox.policy import SecurityPolicy
-    from dspex.languages._base import Request
+    from dspex.languages._base import Build, Request
 
 _MIB: Final = 1 << 20
 _PRELUDE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", "rust")
 _INSTALL: Final = "apt-get install rustc-web gcc"
+_INSTALL_CARGO: Final = "apt-get install cargo-web"
 _LENGTH: Final = struct.Struct("<I")
-_CRATE: Final = re.compile(r"lib(\w+?)(?:-[0-9a-f]+)?\.(?:rlib|so)")
 _OLDEST: Final = (1, 85)
 _EDITION: Final = "2024"
 _PATIENCE: Final = 30.0  # seconds that a program may take to compile
@@ -116,7 +119,9 @@ class Rust(Foreign):
     """Rust of the toolchain that is installed. `profile` is "debug", which compiles faster, or "release".
 
     `crates` is a directory of crates that the same compiler has compiled (`libNAME.rlib`, `libNAME-HASH.rlib`; procedural macros
-    as `.so`), and of what they depend on: programs name them by `use`. Raises `UnknownLanguageError`, `UsageError`.
+    as `.so`), and of what they depend on: programs name them by `use`. `vendor` is a directory of sources, as `cargo vendor` lays
+    them out; of these, and of what they depend on, `dependencies` ("itoa", "serde@1.0/derive") are compiled once, in a sandbox.
+    Raises `UnknownLanguageError`, `UsageError`.
     """
 
     name = "rust"
@@ -136,7 +141,13 @@ class Rust(Foreign):
         last_words=(("memory allocation of", "memory_limit"),),
     )
 
-    def __init__(self, profile: str = "debug", crates: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        profile: str = "debug",
+        crates: str | os.PathLike[str] | None = None,
+        vendor: str | os.PathLike[str] | None = None,
+        dependencies: Sequence[str] = (),
+    ) -> None:
         if profile not in _PROFILES:
             raise UsageError(f"profile is {profile!r}; it must be 'debug' or 'release'")
         found = _toolchain()
@@ -149,8 +160,21 @@ class Rust(Foreign):
         self._flags = _PROFILES[profile]
         self._programs = Programs(os.path.join(_cache.root(), "rust"))
         self._crates = _crates(crates) if crates is not None else {}
-        parts: list[bytes | str] = [found.version, *self._flags, *(text for _, text in _prelude())]
-        self._made_of = _cache.key([*parts, *(_digest(path) for path in self._crates.values())])
+        self._vendored = _vendored(found, profile, vendor, dependencies)
+
+    @functools.cached_property
+    def _made_of(self) -> str:
+        """What goes into every binary beside its program."""
+        parts: list[bytes | str] = [self._toolchain.version, *self._flags, *(text for _, text in _prelude())]
+        return _cache.key([*parts, *(part for name, path in self._crates.items() for part in (name, _digest(path)))])
+
+    def build(self, run: Callable[[Build], object]) -> None:
+        """See `Builds.build`: the vendored crates, where nobody has compiled them yet."""
+        if self._vendored is not None:
+            found, holding = self._vendored.held(run)
+            weakref.finalize(self, os.close, holding)
+            self._crates |= found
+            self._vendored = None
 
     @staticmethod
     def runtimes() -> list[Found]:
@@ -195,7 +219,11 @@ class Rust(Foreign):
         program = self._programs.find(key)
         told = {**self.envelope(request), "key": key, "inserted": source.inserted}
         if program is None:
-            told |= {"code": request.code, "source": source.text, "flags": self._flags}
+            told |= {
+                "code": request.code,
+                "source": source.text,
+                "flags": [*self._flags, *(("--test",) if source.tests else ())],
+            }
         body, buffers = self.framed(told, dict(request.variables))
         return body, [memoryview(program or b""), *buffers]
 
@@ -222,6 +250,24 @@ class Rust(Foreign):
             raise SandboxStartError(f"the prelude for rust cannot be compiled: {done.stderr[-2000:]}")
 
 
+def _vendored(
+    chain: _Toolchain, profile: str, vendor: str | os.PathLike[str] | None, dependencies: Sequence[str]
+) -> _rust_crates.Vendored | None:
+    """What is to be compiled. Raises `UsageError`, and `UnknownLanguageError` where there is no cargo."""
+    if vendor is None:
+        if dependencies:
+            raise UsageError(f"dependencies is {dependencies!r}: vendor= must name the directory of their sources")
+        return None
+    place = _rust_crates.vendored(vendor, dependencies)
+    cargo = os.path.realpath(os.path.join(chain.sysroot, "bin", "cargo"))
+    if not os.access(cargo, os.X_OK):
+        raise UnknownLanguageError(f"no cargo lies beside {chain.compiler}; install it: {_INSTALL_CARGO}")
+    linker = os.path.realpath(shutil.which("cc") or "cc")
+    seen = tuple(path for path in chain.mounts if not path.startswith("/usr/"))  # what starts programs sees /usr
+    asked = tuple(sorted(dependencies))
+    return _rust_crates.Vendored(place, asked, profile, cargo, chain.compiler, chain.version, linker, seen)
+
+
 def _crates(directory: str | os.PathLike[str]) -> dict[str, str]:
     """The compiled crates of a directory, by name. Raises `UsageError` where there are none."""
     place = os.path.realpath(directory)
@@ -229,7 +275,7 @@ def _crates(directory: str | os.PathLike[str]) -> dict[str, str]:
         files = sorted(os.listdir(place))
     except OSError as error:
         raise UsageError(f"crates is {str(directory)!r}, which cannot be read: {error.strerror}") from None
-    found = {named[1]: os.path.join(place, file) for file in files if (named := _CRATE.fullmatch(file))}
+    found = {named[1]: os.path.join(place, file) for file in files if (named := _rust_crates.LIBRARY.fullmatch(file))}
     if not found:
         raise UsageError(
             f"crates is {str(directory)!r}, which holds no libNAME.rlib; compile them with --crate-type rlib"

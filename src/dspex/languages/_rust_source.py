@@ -1,8 +1,8 @@
 """A Rust program as the compiler shall see it: what stands around it, without moving one of its lines.
 
-Theory of operation. A program that is items alone, `main` among them, is compiled as it is; what dspex needs stands behind it. Any
-other is the body of a closure, and its last expression, if it ends with one, stands in `answer!(...)`: there it may borrow from
-what was bound before. Where that expression begins is found by walking over the statements: a lexer for brackets, texts and
+Theory of operation. A program that is items alone, `main` or tests among them, is compiled as it is; what dspex needs stands behind
+it. Any other is the body of a closure, and its last expression, if it ends with one, stands in `answer!(...)`: there it may borrow
+from what was bound before. Where that expression begins is found by walking over the statements: a lexer for brackets, texts and
 comments, and the rule by which Rust ends a statement (a semicolon, or the block of an item, an `if`, a `match`). Where the walk is
 wrong, the compiler says so; nothing else rests on it.
 """
@@ -35,6 +35,11 @@ _FINE: Final = f"{_ANSWER}::dspex::hidden::fine("  # of `Ok(...)`, which alone d
 _OPENING: Final = "fn main() { ::dspex::run(|| -> ::core::result::Result<(), ::dspex::Thrown> { use ::dspex::*; "
 _CLOSING: Final = "; Ok(()) }) }\n"
 _WHOLE: Final = "\n#[allow(unused_imports)] use ::dspex::*; #[used] static DSPEX: fn() = ::dspex::hidden::linked; "
+# Before the tests begin: which of them are meant to panic.
+_TESTS: Final = (
+    '#[used] #[unsafe(link_section = ".init_array")] static DSPEX_TESTS: extern "C" fn() = {{ '
+    'extern "C" fn tests() {{ ::dspex::hidden::tests(&[{}]) }} tests }}; '
+)
 
 
 class _Token(NamedTuple):
@@ -47,6 +52,7 @@ class Source(NamedTuple):
 
     text: str
     inserted: tuple[tuple[int, int, int], ...]
+    tests: bool = False  # they are what runs
 
 
 def wrapped(code: str, types: Mapping[str, str], tools: list[str]) -> Source:
@@ -56,12 +62,15 @@ def wrapped(code: str, types: Mapping[str, str], tools: list[str]) -> Source:
     if tokens and not tokens[-1].text:
         return Source(code, ())  # a bracket is open to the end: the compiler says so best where nothing follows
     starts = [*_statements(tokens)]
-    if starts and all(kind == "item" for kind, _, _ in starts) and any(main for _, main, _ in starts):
-        statics = "".join(_static(name, kind) for name, kind in types.items())
-        uses = "".join(
-            f"#[allow(unused_imports)] use {name}; " for name in tools
-        )  # wherever in the program they are named
-        return Source(f"{code}{_WHOLE}{statics}{macros}{uses}\n", ())
+    if starts and all(kind == "item" for kind, _, _ in starts):
+        main, panicking = any(main for _, main, _ in starts), _tests(code)
+        if main or panicking is not None:
+            statics = "".join(_static(name, kind) for name, kind in types.items())
+            uses = "".join(
+                f"#[allow(unused_imports)] use {name}; " for name in tools
+            )  # wherever in the program they are named
+            told = "" if main or panicking is None else _TESTS.format(", ".join(f'"{name}"' for name in panicking))
+            return Source(f"{code}{_WHOLE}{told}{statics}{macros}{uses}\n", (), not main)
     prefix = f"{_OPENING}{_bindings(types)}{macros}"
     inserted = [(1, 1, len(prefix))]
     if not starts or starts[-1][0] != "value":
@@ -94,16 +103,32 @@ def _macro(name: str) -> str:
 # --- Statements -----------------------------------------------------------------------------------------------------------
 
 
+def _tests(code: str) -> list[str] | None:
+    """None where it has no tests; else those of them that should panic."""
+    words = [token.text for token in _tokens(code)]
+    marked = {words[at + 2] for at in range(len(words) - 2) if words[at] == "#" and words[at + 1] == "["}
+    if "test" not in marked:
+        return None
+    starts = [at for at, word in enumerate(words) if word == "should_panic"]
+    return [words[words.index("fn", at) + 1] for at in starts if "fn" in words[at:-1]]
+
+
+def _tokens(code: str) -> Iterator[_Token]:
+    """All of them, but for space and comments."""
+    at = 0
+    while at < len(code) and (found := _TOKEN.match(code, at)):
+        at = found.end()
+        if found.group("comment"):
+            at = _past_comment(code, at)
+        elif not found.group("space"):
+            yield _Token(found.group(), found.start())
+
+
 def _outermost(code: str) -> Iterator[_Token]:
     """The tokens outside of all brackets, each pair of brackets as one; one without text for a bracket that is not closed."""
-    at, depth, opened = 0, 0, 0
-    while at < len(code) and (found := _TOKEN.match(code, at)):
-        text, start, at = found.group(), found.start(), found.end()
-        if found.lastgroup == "comment" or found.group("comment"):
-            at = _past_comment(code, at)
-        elif found.group("space"):
-            continue
-        elif text in _PAIRS:
+    depth, opened = 0, 0
+    for text, start in _tokens(code):
+        if text in _PAIRS:
             opened = start if depth == 0 else opened
             depth += 1
         elif text in (")", "]", "}"):
@@ -175,14 +200,22 @@ def _until(tokens: list[_Token], at: int, ends: tuple[str, ...]) -> int:
 
 
 def _past_block(tokens: list[_Token], at: int) -> tuple[int, str]:
-    end = _until(tokens, at, ("{}",))
+    end = _past_body(tokens, at)
     while (following := _text(tokens, end)) in ("else", "=", "in", "|"):  # another branch; or it was a pattern
-        end = _until(tokens, end, ("{}",))
+        end = _past_body(tokens, end)
     if following in (".", "?"):
         return _past_expression(tokens, end)
     if following == ";":
         return end + 1, "statement"
     return end, "value" if end == len(tokens) else "statement"
+
+
+def _past_body(tokens: list[_Token], at: int) -> int:
+    """Behind the next block; one that is `unsafe` is part of a condition, unless it stands here."""
+    end = _until(tokens, at, ("{}",))
+    while end - 2 > at and tokens[end - 2].text == "unsafe":
+        end = _until(tokens, end, ("{}",))
+    return end
 
 
 def _past_expression(tokens: list[_Token], at: int) -> tuple[int, str]:

@@ -7,6 +7,8 @@
     postgresql://host/db      a schema of a PostgreSQL server                           _postgres
     redis://host:port/0       keys under a prefix on a Redis server; rediss:// with TLS _redis
 
+`encrypted` puts a store behind a key (`_encrypted`).
+
 Others come by the entry point group `dspex.stores`: the name is the URL's scheme, the object is called with the URL.
 """
 
@@ -30,7 +32,7 @@ from dspex.stores._store import Write as Write
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["ABSENT", "Change", "Damage", "Entry", "Store", "Traits", "Write", "open_store", "schemes"]
+__all__ = ["ABSENT", "Change", "Damage", "Entry", "Store", "Traits", "Write", "encrypted", "open_store", "schemes"]
 
 
 def open_store(url: str) -> Store:
@@ -42,6 +44,17 @@ def open_store(url: str) -> Store:
     if opener is None:
         raise UsageError(f"no store is known for {scheme}://; there is {', '.join(schemes())}")
     return opener(url)
+
+
+def encrypted(store: Store, key: bytes) -> Store:
+    """A store around another, which then sees names of records, sizes and times, and nothing else in the clear.
+
+    `key` is 32 random bytes. Closing it closes `store`. Raises UsageError for a key of another size, StoreError for one that
+    does not open what is there, or for a store that was made without a key.
+    """
+    with _needs("encryption", "encryption"):
+        from dspex.stores._encrypted import EncryptedStore
+    return EncryptedStore(store, key)
 
 
 def schemes() -> list[str]:
@@ -94,13 +107,13 @@ def _open_redis(url: str) -> Store:
 
 
 @contextlib.contextmanager
-def _needs(extra: str) -> Iterator[None]:
-    """Tell what to install for a store whose client library is not there."""
+def _needs(extra: str, what: str = "") -> Iterator[None]:
+    """Tell what to install for a store, or something else, whose library is not there."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"a {extra} store needs {error.name}; install it with: pip install 'dspex[{extra}]'"
+            f"{what or f'a {extra} store'} needs {error.name}; install it with: pip install 'dspex[{extra}]'"
         ) from error
 
 

@@ -2,7 +2,9 @@
 
 Theory of operation. Values are sealed with AES-256-GCM under a data key, each with a random nonce, and bound to the key or
 hash they stand under, so that none can be put in another's place. A chunk is kept under a keyed hash of its hash
-(HMAC-SHA-256): who does not know the key cannot tell whether a text he guesses is in the store. Its true hash is inside.
+(HMAC-SHA-256): who does not know the key cannot tell from it whether a text he guesses is in the store. Its true hash is inside.
+Keys of records stay as they are, for they are scanned in order: what is put into them is seen. That chunks were not written
+again is seen too, so an observer learns that a state was saved which had been there before.
 
 Data key and hash key are made with the store and kept in its record `x/secret`, themselves sealed with the user's key. So a
 new user's key is one conditional write of that record, all or nothing, however large the store; from then on the old key
@@ -127,11 +129,11 @@ class EncryptedStore:
         return self._store.revision()
 
     def damage(self) -> list[Damage]:
+        found = self._store.damage()
+        if not any(damage.chunks for damage in found):
+            return found  # true hashes stand inside the chunks: to find them takes opening all
         names = {self._name(digest): digest for digest in _every_chunk(self)}
-        return [
-            damage._replace(chunks=tuple(names.get(name, name) for name in damage.chunks))
-            for damage in self._store.damage()
-        ]
+        return [damage._replace(chunks=tuple(names.get(name, name) for name in damage.chunks)) for damage in found]
 
     def close(self) -> None:
         self._store.close()

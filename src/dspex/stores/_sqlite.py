@@ -5,6 +5,11 @@ it expects is checked under the lock that it writes with. SQLite's own waiting f
 one may stand still for seconds), so writers queue on a file lock beside the database first. A store has two connections, one to
 write and one to read, each under its own lock; both are closed before a fork (`_forking`). While nobody writes, reads
 go by the writing connection, for its cache still holds what was just written.
+
+Records stand in a tree of their keys, without rowids: a small one is one page to write. Large values would make that tree deep
+and its pages split at every other write, so they stand in a table of their own, `bodies`, and are removed by triggers.
+In format 1 all stood in the tree; such a store is brought forward when it is opened, in one transaction, and an older dspex
+refuses it from then on.
 """
 
 from __future__ import annotations
@@ -28,23 +33,40 @@ if TYPE_CHECKING:
     from dspex.stores._store import Write
 
 APPLICATION_ID = 0x64737078  # 'dspx', in the file's header: tells our files from others
-FORMAT = 1
+FORMAT = 2
 _BUSY = 30.0  # seconds to wait for a lock that another process holds
 _MADE = b"a store of dspex was made\n"  # what the file of turns says from then on
 _STEP = 0.02  # seconds between two looks at the revision, while waiting for changes
 _MANY = 500  # parameters of one statement
 
-SCHEMA = f"""
-CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+_RECORDS = """
+CREATE TABLE records (key TEXT PRIMARY KEY, value BLOB, body INTEGER, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE bodies (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TRIGGER replaced AFTER UPDATE ON records WHEN old.body IS NOT NULL BEGIN DELETE FROM bodies WHERE id = old.body; END;
+CREATE TRIGGER deleted AFTER DELETE ON records WHEN old.body IS NOT NULL BEGIN DELETE FROM bodies WHERE id = old.body; END;
+"""
+SCHEMA = f"""{_RECORDS}
 CREATE TABLE chunks (hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
 CREATE TABLE log (revision INTEGER PRIMARY KEY, note BLOB NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
+# What format 1 had in the tree of keys stays there until it is put again.
+_FROM_1 = f"""
+ALTER TABLE records RENAME TO former;
+{_RECORDS}
+INSERT INTO records SELECT key, value, NULL, revision FROM former ORDER BY key;
+DROP TABLE former;
+PRAGMA user_version = 2;
+"""
 _PUT = (
-    "INSERT INTO records VALUES (?, ?, ?)"
-    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+    "INSERT INTO records VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, body = excluded.body, revision = excluded.revision"
 )
+_REVISION = "SELECT key, revision FROM records WHERE key = ?"
+_INSIDE = 800  # bytes of a value that stand in the tree of keys: of a row there, SQLite keeps about 1,000 in its page
+# A body that is not there is a value that is damaged: whoever reads it finds that.
+_ENTRY = "key, coalesce(value, (SELECT data FROM bodies WHERE id = body), x''), revision"
 _TRAITS = Traits(
     durable_ack=True,
     linearizable=True,
@@ -87,7 +109,7 @@ class SqliteStore:
 
     def read(self, keys: Iterable[str]) -> dict[str, Entry]:
         wanted = tuple(keys)
-        rows = self.rows(f"SELECT key, value, revision FROM records WHERE key IN ({_marks(wanted)})", wanted)
+        rows = self.rows(f"SELECT {_ENTRY} FROM records WHERE key IN ({_marks(wanted)})", wanted)
         return {key: Entry(value, revision) for key, value, revision in rows}
 
     def scan(
@@ -96,7 +118,7 @@ class SqliteStore:
         low = ("key > ?", after) if after >= prefix else ("key >= ?", prefix)
         high = min(filter(None, (before, prefix + "\x7f")))
         rows = self.rows(
-            f"SELECT key, value, revision FROM records WHERE {low[0]} AND key < ?"
+            f"SELECT {_ENTRY} FROM records WHERE {low[0]} AND key < ?"
             f" ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
             (low[1], high, limit),
         )
@@ -182,23 +204,16 @@ class SqliteStore:
         self._opening.release()
 
     def rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
-        """The rows of a query."""
-        with self._reading() as connection:
-            return connection.execute(statement, values).fetchall()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection where nobody writes, else the other; errors as this store's."""
+        """The rows of a query: by the writing connection where nobody writes, else by the other."""
         while True:
-            connections = self._connections()
+            connections = self._opened or self._connections()
             idle = connections.writing.acquire(blocking=False)
             lock = connections.writing if idle else connections.reading
             if not idle:
                 lock.acquire()
             try:
                 if not connections.closed:
-                    yield connections.writer if idle else connections.reader
-                    return
+                    return (connections.writer if idle else connections.reader).execute(statement, values).fetchall()
             except sqlite3.Error as error:
                 raise _store_error(self, error) from error
             finally:
@@ -250,17 +265,16 @@ class _Connections:
         self.closed = False
         self.reading, self.writing = threading.Lock(), threading.Lock()
         self.turns = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
+        with contextlib.ExitStack() as undoing:
+            undoing.callback(os.close, self.turns)
             with self.turn():
                 self._check_not_emptied(path)
-                self.writer = _connect(path, synchronous)
+                self.writer = undoing.enter_context(contextlib.closing(_connect(path, synchronous)))
                 _prepare(self.writer, path, schema)
                 if not os.fstat(self.turns).st_size:
                     os.pwrite(self.turns, _MADE, 0)
             self.reader = _connect(path, synchronous)
-        except BaseException:
-            os.close(self.turns)
-            raise
+            undoing.pop_all()
 
     def _check_not_emptied(self, path: pathlib.Path) -> None:
         """SQLite takes an empty file for a new one. The file beside it tells that it was a store: its saves would be gone."""
@@ -296,7 +310,7 @@ def _connect(path: pathlib.Path, synchronous: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: pathlib.Path, schema: str) -> None:
-    """Make the tables of a new file; refuse one of somebody else, or of a newer dspex."""
+    """Make the tables of a new file, bring an older one forward; refuse one of somebody else, or of a newer dspex."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -309,14 +323,18 @@ def _prepare(connection: sqlite3.Connection, path: pathlib.Path, schema: str) ->
     if not tables:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
+    elif version == 1:
+        connection.executescript(f"BEGIN IMMEDIATE; {_FROM_1} COMMIT;")
 
 
 def _check(connection: sqlite3.Connection, write: Write) -> None:
     expected = write.expect
-    rows = connection.execute(
-        f"SELECT key, revision FROM records WHERE key IN ({_marks(expected)})", list(expected)
-    ).fetchall()
-    found = dict(rows)
+    keys = list(expected)
+    found: dict[str, int] = {}
+    for start in range(0, len(keys), _MANY):
+        some = keys[start : start + _MANY]
+        # Not `key IN (...)`: for that SQLite makes a table of the keys first, which takes three times as long.
+        found |= connection.execute(" UNION ALL ".join([_REVISION] * len(some)), some).fetchall()
     moved = [key for key, revision in expected.items() if found.get(key, ABSENT) != revision]
     if moved:
         raise MovedError(moved)
@@ -332,10 +350,17 @@ def write_chunks(connection: sqlite3.Connection, chunks: Mapping[bytes, bytes], 
 def write_records(connection: sqlite3.Connection, write: Write) -> int:
     """Put and remove rows of records, and leave the note; its revision."""
     revision = connection.execute("INSERT INTO log (note) VALUES (?)", (write.note,)).lastrowid
-    connection.executemany(_PUT, ((key, value, revision) for key, value in write.put.items()))
+    connection.executemany(_PUT, [(key, *_placed(connection, value), revision) for key, value in write.put.items()])
     if write.delete:
         connection.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in write.delete))
     return revision or 0
+
+
+def _placed(connection: sqlite3.Connection, value: bytes) -> tuple[bytes | None, int | None]:
+    """A value, or the row that it was put in."""
+    if len(value) <= _INSIDE:
+        return value, None
+    return None, connection.execute("INSERT INTO bodies (data) VALUES (?)", (value,)).lastrowid
 
 
 def _marks(values: Any) -> str:

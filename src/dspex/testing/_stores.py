@@ -1,13 +1,15 @@
 """`StoreSuite`: what every store must do. A store's tests are a subclass with one fixture, `url`.
 
 The suite opens the store by that URL again and again, from threads and from other processes, so it must lead to the same,
-at first empty, store each time. What a store's `traits` do not promise is not asked of it.
+at first empty, store each time. What a store's `traits` do not promise is not asked of it. A store that is not opened by
+`open_store` names what opens it in `opener`, as "module:function".
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -18,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dspex.errors import CompactedError, MovedError
-from dspex.stores import ABSENT, Store, Write, open_store
+from dspex.stores import ABSENT, Store, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Counts up in a record as long as it may, telling each number that was acknowledged.
 _COUNTER = """
-import sys
+import pkgutil, sys
 from dspex.errors import MovedError
-from dspex.stores import ABSENT, Write, open_store
-store, key, rounds = open_store(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+from dspex.stores import ABSENT, Write
+store, key, rounds = pkgutil.resolve_name(sys.argv[4])(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 done = 0
 while done < rounds:
     entry = store.read([key]).get(key)
@@ -51,6 +53,7 @@ def chunk(data: bytes) -> dict[bytes, bytes]:
 class StoreSuite:
     """Subclass it, give it a fixture `url`, and pytest does the rest."""
 
+    opener = "dspex.stores:open_store"
     processes = 4
     rounds = 40
 
@@ -61,9 +64,14 @@ class StoreSuite:
 
     @pytest.fixture
     def store(self, url: str) -> Iterator[Store]:
-        store = open_store(url)
+        store = self.open(url)
         yield store
         store.close()
+
+    def open(self, url: str) -> Store:
+        """The store at a URL, once more."""
+        store: Store = pkgutil.resolve_name(self.opener)(url)
+        return store
 
     def test_it_is_a_store(self, store: Store) -> None:
         """Every method of the protocol is there."""
@@ -113,6 +121,18 @@ class StoreSuite:
         assert [key for key, _ in store.scan("")] == ["b"]
         again = store.write(Write(expect={"a": ABSENT}, put={"a": b"2"}))
         assert again > gone
+
+    def test_records_may_be_of_any_size(self, store: Store) -> None:
+        """Small ones become large and large ones small, alone and among others; deleted, nothing of them comes back."""
+        sizes = [0, 800, 801, 5000, 100_000, 3, 5000, 0]
+        for place, size in enumerate(sizes):
+            values = {"a": b"%d" % place * size, "b": bytes(sizes[place - 1]), "c": b"same" * 1000}
+            revision = store.write(Write(put=values))
+            assert store.read(values) == {key: (value, revision) for key, value in values.items()}
+            assert store.scan("") == [(key, (value, revision)) for key, value in values.items()]
+        store.write(Write(delete=["a", "c"]))
+        store.write(Write(expect={"c": ABSENT}, put={"c": b"new" * 1000}))
+        assert [(key, entry.value) for key, entry in store.scan("")] == [("b", bytes(5000)), ("c", b"new" * 1000)]
 
     def test_keys_are_scanned_in_order(self, store: Store) -> None:
         """A prefix is scanned bytewise, either way, beyond and below given keys, at most as many as asked for."""
@@ -187,7 +207,7 @@ class StoreSuite:
         """A waiting reader is woken by a write of another client, and gives up at its timeout otherwise."""
         since = store.write(Write(put={"k": b"1"}))
         assert store.wait(since, 0.05) is False
-        other = store if not store.traits.shared else open_store(url)
+        other = store if not store.traits.shared else self.open(url)
         timer = threading.Timer(0.2, lambda: other.write(Write(put={"k": b"2"})))
         timer.start()
         assert store.wait(since, 30) is True
@@ -223,7 +243,7 @@ class StoreSuite:
         """Of many processes that count up in one record, each number is acknowledged to one of them only."""
         if not store.traits.shared:
             return
-        running = [_counting(url, self.rounds) for _ in range(self.processes)]
+        running = [_counting(url, self.rounds, self.opener) for _ in range(self.processes)]
         numbers = [int(line) for process in running for line in process.communicate()[0].split()]
         assert sorted(numbers) == list(range(1, self.processes * self.rounds + 1))
         assert int(store.read(["n"])["n"].value) == len(numbers)
@@ -232,9 +252,9 @@ class StoreSuite:
         """After kill -9 of a writer, what it was told is written is there, and nothing is torn."""
         if not store.traits.shared or not store.traits.durable_ack:
             return
-        acknowledged = 0
+        acknowledged, empty = 0, store.revision()
         for delay in (0.05, 0.15, 0.3):
-            process = _counting(url, 1_000_000)
+            process = _counting(url, 1_000_000, self.opener)
             assert process.stdout is not None
             acknowledged = max(acknowledged, int(process.stdout.readline()))
             time.sleep(delay)
@@ -244,7 +264,7 @@ class StoreSuite:
             entry = store.read(["n"])["n"]
             assert acknowledged <= int(entry.value) <= acknowledged + 1
             if store.traits.watch_replay:
-                notes = [int(change.note) for change in _every_change(store)]
+                notes = [int(change.note) for change in _every_change(store, empty)]
                 # What the writer had sent when it was killed may arrive after the record was read, before the log is.
                 assert notes == list(range(1, len(notes) + 1))
                 assert int(entry.value) <= len(notes) <= acknowledged + 1
@@ -259,7 +279,7 @@ class StoreSuite:
         revision = store.write(Write(put={"k": b"v"}, chunks=data, note=b"n"))
         store.close()
         store.close()
-        again = open_store(url)
+        again = self.open(url)
         assert again.read(["k"]) == {"k": (b"v", revision)}
         assert again.read_chunks(data) == data
         assert again.revision() == revision
@@ -290,18 +310,18 @@ def _fork(store: Store) -> int:
     return child
 
 
-def _counting(url: str, rounds: int) -> subprocess.Popen[str]:
+def _counting(url: str, rounds: int, opener: str) -> subprocess.Popen[str]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return subprocess.Popen(
-        [sys.executable, "-c", _COUNTER, url, "n", str(rounds)],
+        [sys.executable, "-c", _COUNTER, url, "n", str(rounds), opener],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
     )
 
 
-def _every_change(store: Store) -> list[Any]:
+def _every_change(store: Store, since: int) -> list[Any]:
     found: list[Any] = []
-    while page := store.changes(found[-1].revision if found else 0):
+    while page := store.changes(found[-1].revision if found else since):
         found += page
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from dspex.stores import ABSENT
 from dspex.versions import _records as records
 from dspex.versions._ids import datetime_of, microseconds
 from dspex.versions._records import ModuleRecord, NumberRecord, SavedVersion, TagRecord
+from dspex.versions._remembered import Remembered
 from dspex.versions._version import LATEST, MAIN, Version
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 At = Version | datetime | str
 _PAGE = 500
+_REMEMBERED = 256  # modules
+_SMALL = 4096  # bytes of a record that is remembered
 
 
 class Found(NamedTuple):
@@ -63,15 +67,20 @@ def as_version(module_id: str, found: Found, tags: Iterable[str] = ()) -> Versio
         uid=saved.uid,
         revision=revision,
         tags=tuple(sorted(tags)),
-        metadata=saved.metadata,
+        metadata=deepcopy(saved.metadata) if saved.metadata else {},  # ours is remembered, and theirs to change
     )
 
 
 class Catalog:
-    """The records of a store, as versions."""
+    """The records of a store, as versions.
+
+    Records of modules that were read, checked and decoded are remembered with their bytes: of the same bytes that is not done
+    again. They are read every time.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._seen: Remembered[str, tuple[bytes, ModuleRecord]] = Remembered(_REMEMBERED)
 
     @property
     def store(self) -> Store:
@@ -81,7 +90,14 @@ class Catalog:
     def line(self, module_id: str) -> Line:
         """Where a module stands."""
         key = records.module_key(module_id)
-        return line_of(key, self._store.read((key,)).get(key))
+        entry = self._store.read((key,)).get(key)
+        seen = self._seen.get(key)
+        if entry is not None and seen is not None and seen[0] == entry.value:
+            return Line(seen[1], entry.revision)
+        line = line_of(key, entry)
+        if entry is not None and len(entry.value) <= _SMALL:
+            self._seen.put(key, (entry.value, line.record))
+        return line
 
     def lines(self, module_ids: Iterable[str]) -> dict[str, Line]:
         """Where modules stand, all as of one moment."""

@@ -26,7 +26,7 @@ def check(store: Store) -> None:
             check(store)
         return
     if entry.value.startswith(_SEALED):
-        raise StoreError(f"{store!r} is encrypted; give its key: StateManager(url, key=...)")
+        raise StoreError(f"{store!r} is encrypted; give its key: key=...")
     found = records.unsealed(FORMAT_KEY, entry.value, FormatRecord)
     if found.format > FORMAT:
         raise StoreError(

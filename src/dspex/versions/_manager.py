@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from dspex import telemetry
 from dspex.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from dspex.state import as_stateful, to_plain
-from dspex.stores import Store, open_store
+from dspex.stores import Store, encrypted, open_store
 from dspex.stores._memory import MemoryStore
 from dspex.versions import (
     _bundle,
@@ -133,10 +133,8 @@ class StateManager:
         self.close()
 
     def _sealed(self, key: bytes) -> Store:
-        from dspex.stores._encrypted import EncryptedStore
-
         try:
-            return EncryptedStore(self._store, key)
+            return encrypted(self._store, key)
         except BaseException:
             self.close()
             raise

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest.pl")
 INSTALL = "apt-get install perl"
+MODULES = ("-MB", "-MErrno", "-MTime::HiRes", "-MEncode")  # of the guest; Debian's perl-base lacks some
 
 
 class Perl(Foreign):
@@ -35,7 +36,7 @@ class Perl(Foreign):
         """What there is of Perl on this machine."""
         path = shutil.which("perl")
         said = (
-            subprocess.run([path, "-e", "print $^V"], capture_output=True, text=True, check=False).stdout
+            subprocess.run([path, *MODULES, "-e", "print $^V"], capture_output=True, text=True, check=False).stdout
             if path
             else ""
         )

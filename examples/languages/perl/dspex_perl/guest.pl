@@ -4,10 +4,13 @@ use v5.36;
 no warnings 'experimental::builtin';
 use builtin qw(is_bool true false);
 use B ();
+use Errno ();
 
 my ($EXECUTE, $RETURN, $ANSWER, $CALL, $READY) = (1, 3, 16, 18, 20);
 my $limit = $ENV{DSPEX_VALUE};
 my ($cells, $calls) = (0, 0);
+our $began;    # the program could be read, and runs
+my ($no_room) = map { qr/$_/ } join '|', map { local $! = $_; quotemeta "$!" } Errno::ENOSPC(), Errno::EFBIG(), Errno::EDQUOT();
 open(my $channel, '+<&=', 3) or die "no channel: $!";
 binmode $channel;
 binmode STDOUT, ':encoding(UTF-8)';
@@ -141,6 +144,7 @@ sub perform ($told, $variables) {
     local $SIG{ALRM} = sub { die bless {}, 'Dspex::Deadline' };
     local $SIG{INT} = sub { die bless {}, 'Dspex::Interrupted' };
     Time::HiRes::alarm($told->{timeout});
+    $began = 0;
     my $value = Dspex::Program::run($told->{code}, $file);
     my $error = $@;
     Time::HiRes::alarm(0);
@@ -167,18 +171,17 @@ sub failed ($error) {
     return answer('', $$error ? plain('runtime', 'SystemExit', "$$error") : { type => 'SystemExit' }) if $kind eq 'Dspex::Left';
     my $message = "$error";
     my ($line) = $message =~ /at <program(?: \d+)?> line (\d+)/;
-    my $unread = $message =~ /syntax error|Global symbol|Can't find string terminator|Bareword .* not allowed/;
-    my $full = $!{ENOSPC} || $!{EFBIG} || $!{EDQUOT} ? 'disk_limit' : 'runtime';
+    my $unread = !$began && $message !~ /^BEGIN failed/m;
+    my $full = $message =~ $no_room ? 'disk_limit' : 'runtime';
     answer('', plain($unread ? 'syntax' : $full, $kind || 'die', $message, defined $line ? 0 + $line : undef, $message));
 }
 
 require Scalar::Util;
 require Time::HiRes;
-require Errno;
 said($READY, '');
 while (1) { my ($kind, $told, $variables) = frame(); perform($told, $variables) }
 
 # Where programs are evaluated: no name of the engine's is in sight.
 package Dspex::Program;
 
-sub run { package main; no strict; no warnings; utf8::upgrade($_[0]); return scalar eval "use utf8;\n#line 1 \"$_[1]\"\n$_[0]" }
+sub run { package main; no strict; no warnings; utf8::upgrade($_[0]); return scalar eval "use utf8; \$Dspex::began = 1;\n#line 1 \"$_[1]\"\n$_[0]" }

@@ -16,15 +16,15 @@ import re
 import resource
 from typing import Any, Final, NoReturn
 
-from . import python_values
+from . import python_values, quickjs_native, quickjs_wasm
 from .speech import Asked, Failure, Speech, ToolFailed, untagged
 
 COMMON: Final = ()
-_PLACE: Final = re.compile(r"<(?:input|eval)>:(\d+)(?::(\d+))?")
-_BELOW: Final = 1_000_000  # lines: where the prelude begins
+_PLACE: Final = re.compile(r"(?:<(?:input|eval)>|eval_script):(\d+)(?::(\d+))?")
 _WORDLESS: Final = (
     "(Failed obtaining QuickJS error string"  # the binding's, of an error that it could not make a text of
 )
+_UNREAD: Final = re.compile(r"\s*at (?:<input>|eval_script):")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _guest: Guest
@@ -51,28 +51,23 @@ class Guest:
     """One context, and the channel that its program's calls go through."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
-        import quickjs  # type: ignore[import-untyped]
-
         self._limit: int = profile["value"]
         self._memory: int = profile["memory"]
-        self._error: Any = quickjs.JSException
-        self._context = quickjs.Context()
-        self._context.set_memory_limit(self._memory)
-        self._context.set_max_stack_size(4 << 20)
-        self._context.add_callable("__host", self._host)
-        self._engine = self._context.eval("\n" * _BELOW + profile["prelude"])
-        self._context.set("__engine", self._engine)
-        self._functions = {name: self._context.eval(f"__engine.{name}.bind(__engine)") for name in _VERBS}
-        self._context.eval("delete globalThis.__engine")
-        self._functions["run"]("1 + 1")
+        self._bounded: bool = profile["webassembly"]
+        self._home = ""
+        engine = quickjs_wasm.Engine if profile["webassembly"] else quickjs_native.Engine
+        self._engine = engine(profile["prelude"], self._memory, self._host)
+        self._engine.call("run", "1 + 1")
+        _worded(b"codecs load when they are first used, and guests may not find them")
         self._printed = 0
         self._full = False
 
     def open(self, channel: int) -> None:
         """Serve this channel, with random numbers of this guest's own."""
         self._speech = Speech(channel, self._limit)
+        self._home = os.path.realpath(os.getcwd()) if self._bounded else ""
         seed = int.from_bytes(os.urandom(8), "little")
-        self._context.eval(_RANDOM.replace("SEED", str(seed)))
+        self._engine.evaluate(_RANDOM.replace("SEED", str(seed)))
 
     def serve(self) -> None:
         """Take one request, run it, answer."""
@@ -81,12 +76,14 @@ class Guest:
             told = json.loads(self._run(asked))
         except Failure as failure:
             self._speech.fail(failure)
-        except self._error as error:
+        except self._engine.error as error:
             self._uncaught(str(error))
         except MemoryError:
             self._speech.fail(_memory())
         else:
             self._failed(*told[1:]) if told[0] == "!" else self._tell(*told)
+        if self._engine.lost:
+            os._exit(0)
 
     def _run(self, asked: Asked) -> str:
         told = asked.envelope
@@ -94,24 +91,22 @@ class Guest:
         self._session = told["session"]
         if asked.variables:
             encoded = python_values.encode(asked.variables, 1 << 40, (1 << 53) - 1)
-            self._functions["give"](_inlined(encoded), encoded.tagged)
+            self._engine.call("give", _inlined(encoded), encoded.tagged)
         if told["tools"]:
-            self._functions["offer"](json.dumps([tool["name"] for tool in told["tools"]]))
+            self._engine.call("offer", json.dumps([tool["name"] for tool in told["tools"]]))
         if not told["session"]:
-            return self._settled(str(self._functions["run"](told["code"])))
-        try:
-            value = self._context.eval(told["code"])
-        except TypeError:  # a value that the binding has nothing for: a BigInt, a Symbol
+            return self._settled(str(self._engine.call("run", told["code"])))
+        said = self._engine.told(told["code"])
+        if said is None:
             return json.dumps(
                 ["bigint", None, "a bigint or symbol, which crosses from a fresh run, or within an object"]
             )
-        return self._settled(str(self._functions["told"](value)))
+        return self._settled(said)
 
     def _settled(self, told: str) -> str:
         """Run what promises have left to do."""
-        while self._context.execute_pending_job():
-            pass
-        return told or str(self._functions["settled"]())
+        self._engine.settle()
+        return told or str(self._engine.call("settled"))
 
     def _tell(self, kind: str, said: str | None, words: str = "") -> None:
         if said is None:
@@ -160,7 +155,7 @@ class Guest:
             return "memory_limit"
         if self._full:
             return "disk_limit"
-        unread = kind == "SyntaxError" and len(frames) == 1 and frames[0].strip().startswith("at <input>:")
+        unread = kind == "SyntaxError" and len(frames) == 1 and _UNREAD.match(frames[0])
         return "syntax" if unread else "runtime"
 
     def _is_exhausted(self) -> bool:
@@ -181,6 +176,12 @@ class Guest:
     def _do_display(self, bundle: str) -> None:
         self._speech.display({str(mime): str(content) for mime, content in json.loads(bundle).items()}, self._printed)
 
+    def _allowed(self, path: str) -> str:
+        """The path; in WebAssembly one beneath the working directory, for there it is this process that opens it."""
+        if self._home and os.path.commonpath((self._home, os.path.realpath(path))) != self._home:
+            raise PermissionError(errno.EACCES, "not beneath the working directory", path)
+        return path
+
     def _do_exit(self, code: float) -> None:
         """Of a fresh program nothing comes behind this; a session's hears of it as an error."""
         if self._session:
@@ -193,22 +194,25 @@ class Guest:
 
     def _do_read(self, path: str) -> str:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(self._allowed(path), encoding="utf-8") as file:
                 return "=" + file.read()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # one that is no UTF-8, or a name that no file has
             return "!" + json.dumps([True, "Error", str(error)])
 
     def _do_save(self, path: str, content: str) -> str:
         try:
-            with open(path, "w", encoding="utf-8") as file:
+            with open(self._allowed(path), "w", encoding="utf-8") as file:
                 file.write(content)
-        except OSError as error:
-            self._full = error.errno in _FULL
+        except (OSError, ValueError) as error:
+            self._full = getattr(error, "errno", None) in _FULL
             return json.dumps([True, "Error", str(error)])
         return ""
 
     def _do_exists(self, path: str) -> int:
-        return int(os.path.exists(path))
+        try:
+            return int(os.path.exists(self._allowed(path)))
+        except (OSError, ValueError):
+            return 0
 
     def _do_call(self, name: str, said: str) -> str:
         text, parts = json.loads(said)
@@ -221,7 +225,6 @@ class Guest:
         return json.dumps({"failed": False, "value": _inlined(encoded)})
 
 
-_VERBS: Final = ("run", "told", "settled", "give", "offer")
 # xorshift128+, as engines have it, from a seed of this guest's own: the one of the zygote's context is everybody's.
 _RANDOM: Final = """{ let a = SEEDn | 1n, b = (SEEDn * 0x9E3779B97F4A7C15n) & 0xFFFFFFFFFFFFFFFFn
 Math.random = function random () {
@@ -234,7 +237,9 @@ def _frames(stack: str, made: str) -> list[str]:
     """The program's own frames: without those of the prelude, of a text that a native function could not read, and of the
     constructor of the error itself.
     """
-    frames = [row for row in stack.splitlines() if (place := _PLACE.search(row)) and int(place[1]) < _BELOW]
+    frames = [
+        row for row in stack.splitlines() if (place := _PLACE.search(row)) and int(place[1]) < quickjs_native.BELOW
+    ]
     while len(frames) > 1 and frames[0].strip().startswith(("at <input>:", f"at {made} (")):
         frames = frames[1:]
     return frames

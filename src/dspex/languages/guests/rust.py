@@ -83,7 +83,13 @@ def _made(told: dict[str, Any]) -> bytes:
         try:
             os.chmod(home, 0)  # the run's own files, which may be others the next time, are not compiled in
             done = subprocess.run(
-                command, cwd=place, env=_ENVIRONMENT, stderr=said, check=False, timeout=_settings["patience"]
+                command,
+                cwd=place,
+                env=_ENVIRONMENT,
+                stdout=subprocess.PIPE,  # its end is heard at once; without one, whether it is over is looked up every 50 ms
+                stderr=said,
+                check=False,
+                timeout=_settings["patience"],
             )
         except subprocess.TimeoutExpired:
             text = f"the program took longer than {_settings['patience']:g} s to compile"

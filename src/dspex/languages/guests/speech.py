@@ -187,6 +187,13 @@ class Speech:
         return bytes(data)
 
 
+def framed(envelope: bytes, values: bytes, buffers: bytes) -> bytes:
+    """A request as the host frames it, for rehearsals."""
+    length = _LENGTH.size + len(envelope) + len(values)
+    header = HEADER.pack(b"dx", _EXECUTE, 0, length, len(buffers))
+    return b"".join((header, _LENGTH.pack(len(envelope)), envelope, values, buffers))
+
+
 def _opened(body: bytes, buffers: memoryview) -> tuple[dict[str, Any], dict[str, Any]]:
     (length,) = _LENGTH.unpack_from(body)
     end = _LENGTH.size + length

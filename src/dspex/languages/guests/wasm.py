@@ -1,15 +1,20 @@
 """The WebAssembly guest: modules, as text or binary, instantiated and called by wasmtime inside the sandbox.
 
-Theory of operation. The zygote makes the engine and nothing else: a module is never compiled, let alone run, before the fork. A
-fresh guest compiles its module, or maps what an earlier guest compiled of the same bytes (the host keeps that, as bytes that
-mean nothing to it, and hands it out for that module alone). Calls run on the main thread with the interpreter's lock
-released; in a session a thread beside it waits for the deadline and for SIGINT, and then moves the engine's epoch on, which traps.
+Theory of operation. The zygote makes the engine and rehearses with a module of ours; no program's is compiled, let alone run,
+before the fork. While a guest waits for its request it rehearses once more, for its first run would otherwise copy some 800
+pages. A fresh guest compiles its module, or maps what an earlier guest compiled of the same bytes (the host keeps that, as
+bytes that mean nothing to it, and hands it out for that module alone). Calls run on the main thread with the interpreter's lock
+released; in a session a thread beside it waits for the deadline and for SIGINT, and then moves the engine's epoch on, which
+traps.
 
 A module that breaks out of wasmtime is where every other program is: in this process, behind the kernel's walls.
 """
 
 from __future__ import annotations
 
+import _socket
+import functools
+import json
 import os
 import re
 import resource
@@ -19,7 +24,8 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .speech import Asked, Failure, Speech, ToolFailed
+from . import wasm_components
+from .speech import Asked, Failure, Speech, ToolFailed, framed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +38,21 @@ _REHEARSED: Final = """(module (func (export "main") (param i32 i64) (result i32
 _NEAR: Final = 4 << 20  # bytes below its limit where a process counts as out of memory
 _RANGES: Final = {"i32": (-(1 << 31), (1 << 32) - 1), "i64": (-(1 << 63), (1 << 64) - 1)}
 
+_TRAPS: Final = {
+    "unreachable": "UNREACHABLE",
+    "call stack exhausted": "STACK_OVERFLOW",
+    "out of bounds memory": "MEMORY_OUT_OF_BOUNDS",
+    "out of bounds table": "TABLE_OUT_OF_BOUNDS",
+    "uninitialized element": "INDIRECT_CALL_TO_NULL",
+    "indirect call type mismatch": "BAD_SIGNATURE",
+    "integer overflow": "INTEGER_OVERFLOW",
+    "integer divide by zero": "INTEGER_DIVISION_BY_ZERO",
+    "invalid conversion to integer": "BAD_CONVERSION_TO_INTEGER",
+}
+
 _engine: Any = None
 _settings: dict[str, Any] = {}
+_rehearsal = bytearray()  # the request for it
 
 
 def prepare(profile: dict[str, Any]) -> None:
@@ -48,17 +67,37 @@ def prepare(profile: dict[str, Any]) -> None:
     config.memory_init_cow = False  # memory files are refused to guests
     _engine = wasmtime.Engine(config)
     _settings.update(profile)
+    _rehearsal.extend(_framed(bytes(wasmtime.Module(_engine, _REHEARSED).serialize())))
     _rehearse()
 
 
-def _rehearse() -> None:
-    """Compile and call a module of ours, so that guests find done what else they would do first. Never WASI: it has threads."""
-    import wasmtime
+def _framed(compiled: bytes) -> bytes:
+    """A request of ours, for the module that is rehearsed."""
+    told = {
+        "timeout": 60.0,
+        "tools": [],
+        "keep": "",
+        "session": False,
+        "environment": {},
+        "directory": None,
+        "tagged": True,
+    }
+    given = {"module": _REHEARSED, "call": "", "args": [1, 2], "write": [], "read": None}
+    envelope = json.dumps(told).encode()
+    values = json.dumps({**given, "compiled": {"~bytes": [0, len(compiled)]}}).encode()
+    return framed(envelope, values, compiled)
 
-    compiled = bytes(wasmtime.Module(_engine, _REHEARSED).serialize())
-    told = {"timeout": 60.0, "tools": [], "keep": "", "session": False, "environment": {}, "directory": None}
-    given = {"module": _REHEARSED, "compiled": compiled, "call": "", "args": [1, 2], "write": [], "read": None}
-    Guest(Speech(-1, 0)).run(Asked(told, given))
+
+def _rehearse() -> None:
+    """Serve a request of ours: in the zygote, so that guests find done what is done once; in a guest, while it waits for its own,
+    so that the pages which that takes are its own by then. Never WASI: it has threads.
+    """
+    ours, theirs = _socket.socketpair()
+    ours.sendall(_rehearsal)
+    speech = Speech(theirs.fileno(), _settings["value"])
+    _serve(speech, Guest(speech))
+    ours.close()
+    theirs.close()
 
 
 def reseed() -> None:
@@ -67,22 +106,27 @@ def reseed() -> None:
 
 def main(channel: int) -> NoReturn:
     """In a guest: serve requests until the host closes the channel."""
+    _rehearse()
     speech = Speech(channel, _settings["value"])
     guest = Guest(speech)
     while True:
-        asked = speech.receive()
-        try:
-            value, type = guest.run(asked)
-        except Failure as failure:
-            speech.fail(failure)
-        except MemoryError:
-            speech.fail(Failure("memory_limit", "MemoryError", "the program needed more memory than its limit"))
-        except OverflowError as error:
-            speech.fail(Failure("runtime", "TypeError", str(error)))
-        except Left:
-            speech.left("SystemExit")
-        else:
-            speech.answer(value, type)
+        _serve(speech, guest)
+
+
+def _serve(speech: Speech, guest: Guest) -> None:
+    asked = speech.receive()
+    try:
+        value, type = guest.run(asked)
+    except Failure as failure:
+        speech.fail(failure)
+    except MemoryError:
+        speech.fail(Failure("memory_limit", "MemoryError", "the program needed more memory than its limit"))
+    except OverflowError as error:
+        speech.fail(Failure("runtime", "TypeError", str(error)))
+    except Left:
+        speech.left("SystemExit")
+    else:
+        speech.answer(value, type)
 
 
 class Left(Exception):  # noqa: N818  (no error: the program ended with status 0)
@@ -126,6 +170,13 @@ class Guest:
             raise _trapped(trap, watch) from None
         except wasmtime.WasmtimeError as error:
             raise _failed(error, watch) from None
+        except (
+            TypeError,
+            ValueError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # what the library has nothing for
+            raise Failure("runtime", type(error).__name__, str(error)) from None
         finally:
             watch.close()
 
@@ -135,29 +186,40 @@ class Guest:
         import wasmtime
 
         given = asked.variables
-        module = self._module(given["module"], given["compiled"])
+        whole = wasm_components.is_component(given["module"])
+        module = self._module(given["module"], given["compiled"], _components() if whole else wasmtime.Module)
         if asked.envelope["keep"] and len(compiled := bytes(module.serialize())) <= _settings["keeps"]:
             self._speech.keep(asked.envelope["keep"], compiled)
         self._store = store = wasmtime.Store(_engine)
         store.set_epoch_deadline(1)
         if _settings["fuel"] is not None:
             store.set_fuel(_settings["fuel"])
-        linker = wasmtime.Linker(_engine)
-        if any(each.module == _WASI for each in module.imports):
-            linker.define_wasi()
-            store.set_wasi(self._wasi(given))
-        for each in module.imports:
-            if each.module != _WASI:
-                linker.define(store, each.module, each.name, self._import(each, asked.envelope["tools"]))
-        self._instance = linker.instantiate(store, module)
+        if whole:
+            offer = functools.partial(self._offered, tools=asked.envelope["tools"])
+            self._instance = wasm_components.Instance(store, _engine, module, offer, lambda: self._wasi(given))
+            return
+        imports = module.imports
+        self._instance = self._linked(module, imports, asked) if imports else wasmtime.Instance(store, module, [])
 
-    def _module(self, source: str | bytes, compiled: bytes) -> Any:
+    def _linked(self, module: Any, imports: list[Any], asked: Asked) -> Any:
+        import wasmtime
+
+        linker = wasmtime.Linker(_engine)
+        if any(each.module == _WASI for each in imports):
+            linker.define_wasi()
+            self._store.set_wasi(self._wasi(asked.variables))
+        for each in imports:
+            if each.module != _WASI:
+                linker.define(self._store, each.module, each.name, self._import(each, asked.envelope["tools"]))
+        return linker.instantiate(self._store, module)
+
+    def _module(self, source: str | bytes, compiled: bytes, kind: Any) -> Any:
         import wasmtime
 
         if compiled:
-            return wasmtime.Module.deserialize(_engine, compiled)
+            return kind.deserialize(_engine, compiled)
         try:
-            return wasmtime.Module(_engine, source)
+            return kind(_engine, source)
         except wasmtime.WasmtimeError as error:
             place = _PLACE.search(str(error))
             line, column = (int(place[1]), int(place[2])) if place else (None, None)
@@ -186,21 +248,25 @@ class Guest:
     def _import(self, each: Any, tools: list[dict[str, Any]]) -> Any:
         import wasmtime
 
-        offered = {tool["name"] for tool in tools}
-        if not isinstance(each.type, wasmtime.FuncType) or each.name not in offered:
-            known = ", ".join(sorted(offered)) or "none"
-            raise Failure(
-                "syntax", "LinkError", f"the module imports {each.module}.{each.name}; the tools offered are: {known}"
-            )
-        return wasmtime.Func(self._store, each.type, self._tool(each.name, len(each.type.results)))
+        name = each.name if isinstance(each.type, wasmtime.FuncType) else ""
+        tool = self._offered(name, tools, f"{each.module}.{each.name}")
+        results = len(each.type.results)
+        return wasmtime.Func(self._store, each.type, lambda *args: tool(*args) if results else (tool(*args), None)[1])
 
-    def _tool(self, name: str, results: int) -> Callable[..., Any]:
-        def tool(*args: float) -> Any:
+    def _offered(self, name: str, tools: list[dict[str, Any]], shown: str = "") -> Callable[..., Any]:
+        """The tool that an import names. Raises `Failure` where there is none."""
+        offered = {tool["name"] for tool in tools}
+        if name not in offered:
+            known = ", ".join(sorted(offered)) or "none"
+            raise Failure("syntax", "LinkError", f"the module imports {shown or name}; the tools offered are: {known}")
+        return self._tool(name)
+
+    def _tool(self, name: str) -> Callable[..., Any]:
+        def tool(*args: Any) -> Any:
             try:
-                value = self._speech.call(name, list(args), {})
+                return self._speech.call(name, list(args), {})
             except ToolFailed as failed:
                 raise Failure("runtime", failed.kind, str(failed)) from None
-            return value if results else None
 
         return tool
 
@@ -210,6 +276,10 @@ class Guest:
         import wasmtime
 
         self._store.set_epoch_deadline(1)  # from now, whatever the engine has been through
+        if isinstance(self._instance, wasm_components.Instance):
+            if write or read is not None:
+                raise Failure("runtime", "NameError", "a component exports no memory: give values, and take them")
+            return self._instance.call(name, args)
         exports = self._instance.exports(self._store)
         for offset, data in write:
             self._memory(exports).write(self._store, data, offset)
@@ -241,6 +311,8 @@ def _fitting(parameters: list[str], args: list[Any]) -> list[Any]:
 
 
 def _number(kind: str, value: Any, place: int) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise Failure("runtime", "TypeError", f"argument {place} is a {type(value).__name__}; {kind} takes numbers")
     if kind in ("f32", "f64"):
         return float(value)
     lowest, highest = _RANGES.get(kind, (1, 0))
@@ -253,7 +325,13 @@ def _number(kind: str, value: Any, place: int) -> Any:
 
 
 def _kind_of(value: Any) -> str:
-    return "list" if isinstance(value, list) else "f64" if isinstance(value, float) else "i64"
+    return {int: "i64", float: "f64"}.get(type(value), type(value).__name__)
+
+
+def _components() -> Any:
+    from wasmtime.component import Component
+
+    return Component
 
 
 def _enter(told: dict[str, Any]) -> None:
@@ -283,12 +361,20 @@ def _trapped(trap: Any, watch: Watch | Unwatched) -> Failure:
 
 def _failed(error: Any, watch: Watch | Unwatched) -> Failure:
     text = str(error)
+    if leave := re.search(r"Exited with i32 exit status (\d+)", text):
+        if leave[1] == "0":
+            raise Left
+        return Failure("runtime", "SystemExit", leave[1])
     if "all fuel consumed" in text:
         return Failure("cpu_limit", "OutOfFuel", f"the program used more than its {_settings['fuel']:,} units of fuel")
     if "interrupt" in text:
         return watch.verdict()
     if _is_short_of_memory() or "mmap failed" in text or "Cannot allocate" in text:
         return Failure("memory_limit", "MemoryError", "the program needed more memory than its limit")
+    cause = re.search(r"wasm trap: (.*)", text)
+    if cause:  # a component's, which the library tells by its words only
+        name = next((name for words, name in _TRAPS.items() if words in cause[1]), "TRAP")
+        return Failure("runtime", name, cause[1], trace=_trace(text))
     return Failure("runtime", "WasmtimeError", text.split("\n", maxsplit=1)[0], trace=text)
 
 

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe, Location, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use crate::wire;
 use crate::write::{ToJson, Writer};
@@ -22,6 +22,8 @@ struct Failure {
 
 static PANIC: Mutex<Option<Failure>> = Mutex::new(None);
 static BODY: AtomicBool = AtomicBool::new(false); // a program without a main of its own has begun
+static TESTS: OnceLock<&'static [&'static str]> = OnceLock::new(); // of a program of tests: those that should panic
+static FAILED: Mutex<Vec<Failure>> = Mutex::new(Vec::new()); // the panics of tests that should not
 const SHOWN: usize = 2000;
 
 unsafe extern "C" {
@@ -39,15 +41,38 @@ extern "C" fn begin() {
     unsafe { on_exit(ended, std::ptr::null_mut()) };
 }
 
+/// The program is one of tests; `panicking` are the names of those that should.
+#[doc(hidden)]
+pub fn tests(panicking: &'static [&'static str]) {
+    let _ = TESTS.set(panicking);
+}
+
 /// A panic of the main thread is the program's failure, unless it is caught; one of another thread is shown as ever.
 fn remember(info: &PanicHookInfo<'_>) {
-    let (line, column) = info.location().map_or((0, 0), |place| (place.line(), wire::column(place.line(), place.column())));
+    let (line, column) = info.location().map_or((0, 0), wire::place);
     let failure = Failure { kind: "runtime", name: "panic".into(), message: message_of(info.payload()), line, column };
     if std::thread::current().name() != Some("main") {
         eprintln!("a thread panicked at line {line}: {}", failure.message);
-        return;
+        return remember_of_test(failure);
     }
     *PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(failure);
+}
+
+/// Each test has a thread of its own, called as the test is: `tests::adds`.
+fn remember_of_test(failure: Failure) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default().rsplit("::").next().unwrap_or_default();
+    if !name.is_empty() && TESTS.get().is_some_and(|panicking| !panicking.contains(&name)) {
+        FAILED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(failure);
+    }
+}
+
+/// How a program of tests failed: by the panic that stands first in it, whichever test was faster.
+fn of_tests() -> Failure {
+    let mut found = std::mem::take(&mut *FAILED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    found.sort_by_key(|failure| (failure.line == 0, failure.line, failure.column));
+    let message = "a test failed that did not panic; stdout says which".into();
+    found.into_iter().next().unwrap_or(Failure { kind: "runtime", name: "test".into(), message, line: 0, column: 0 })
 }
 
 fn message_of(payload: &dyn std::any::Any) -> String {
@@ -65,6 +90,7 @@ extern "C" fn ended(status: i32, _: *mut u8) {
         (0, _) if BODY.load(Ordering::Relaxed) => wire::answer(&Writer::default(), r#"{"type":"SystemExit"}"#),
         (0, _) => wire::answer(&Writer::default(), "{}"),
         (101, Some(failure)) => failed(failure),
+        (101, None) if TESTS.get().is_some() => failed(of_tests()),
         _ => failed(Failure {
             kind: "runtime",
             name: "exit".into(),
@@ -108,15 +134,9 @@ pub fn fine<T>(result: Result<T, Thrown>) -> Result<T, Thrown> {
 impl<E: Into<Box<dyn Error>>> From<E> for Thrown {
     #[track_caller]
     fn from(error: E) -> Self {
-        let place = Location::caller();
+        let (line, column) = wire::place(Location::caller());
         let message = error.into().to_string();
-        Thrown(Failure {
-            kind: "runtime",
-            name: shortened(type_name::<E>()),
-            message,
-            line: place.line(),
-            column: wire::column(place.line(), place.column()),
-        })
+        Thrown(Failure { kind: "runtime", name: shortened(type_name::<E>()), message, line, column })
     }
 }
 

@@ -24,7 +24,7 @@ pub use write::{json, ToJson, Writer};
 
 #[doc(hidden)]
 pub mod hidden {
-    pub use crate::outcome::{fine, AsDebug, AsFailure, AsName, AsValue, Seen};
+    pub use crate::outcome::{fine, tests, AsDebug, AsFailure, AsName, AsValue, Seen};
     pub use crate::wire::{variable, variables};
 
     /// Named by programs with a `main` of their own, so that the linker takes this library in.
