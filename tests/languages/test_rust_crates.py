@@ -216,7 +216,7 @@ def test_a_forged_answer_is_refused(vendor, cache, answer):
     lay(vendor, "one", {"src/lib.rs": ""})
     language = _rust.Rust(vendor=vendor, dependencies=["one"])
     with pytest.raises(UsageError, match="no list of libraries"):
-        language.build(lambda build: answer)
+        language.build(lambda build: answer, "")
     assert [*cache.iterdir()] == []
 
 
