@@ -111,6 +111,7 @@ def test_no_import_cycles():
 # What guests hold their languages' engines by, where it is not called as they are.
 ENGINES = {
     "wasm": ("wasmtime",),
+    "wasm_components": ("wasmtime",),
     "quickjs_native": ("quickjs",),
     "quickjs_wasm": ("quickjs_rs", "wasmtime"),
     "python_wasm": ("eryx",),

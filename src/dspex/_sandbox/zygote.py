@@ -213,7 +213,7 @@ def _become_nobody(directory: str) -> None:
         try:
             for at, below, files in os.walk(directory):
                 for name in (*below, *files):
-                    os.chown(os.path.join(at, name), _OVERFLOW_ID, _OVERFLOW_ID)
+                    os.chown(os.path.join(at, name), _OVERFLOW_ID, _OVERFLOW_ID, follow_symlinks=False)
             os.setgroups([])
             os.setresgid(_OVERFLOW_ID, _OVERFLOW_ID, _OVERFLOW_ID)
             os.setresuid(_OVERFLOW_ID, _OVERFLOW_ID, _OVERFLOW_ID)
@@ -492,6 +492,7 @@ class Zygote:
         if self._level != "namespaces":
             directory = f"{self._charter['directory']}/{serial}"
             os.mkdir(directory, 0o700)
+            os.environ.update(HOME=f"{directory}/work", TMPDIR=f"{directory}/tmp")
         equipment = Equipment(self._charter["limits"]["output"])
         birth = Birth(
             self._walls,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MIB: Final = 1 << 20
 _INSTALL: Final = "pip install 'dspex[portable]'"
+_ENVIRONMENT: Final = {"HOME": "/work", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "USER": "guest"}
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -87,7 +88,7 @@ class PortablePython(Python):
             tree=Tree((), ()),
             readable=(*readable, *(f"/dev/{name}" for name in DEVICES)),
             writable=("/dev/null", "/dev/zero", "/dev/full"),
-            environment=policy.handed_environment(),
+            environment={},
             sys_path=(stdlib, os.path.join(stdlib, "lib-dynload"), os.path.dirname(self._library)),
             preload=(),
             profile={
@@ -95,6 +96,7 @@ class PortablePython(Python):
                 "forbidden_modules": list(policy.forbidden_modules),
                 "forbidden_calls": list(policy.forbidden_calls),
                 "network": [],
+                "environment": _ENVIRONMENT | policy.handed_environment(),
                 "guests": os.path.join(_HERE, "guests"),
             },
             runtime=self.runtime,

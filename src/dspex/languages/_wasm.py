@@ -14,6 +14,7 @@ from dspex.errors import UnknownLanguageError, UsageError, VariableError
 from dspex.languages import _cache
 from dspex.languages._base import Found, Runtime
 from dspex.languages._foreign import Foreign, Start
+from dspex.languages.guests.wasm_components import is_component
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dspex.languages._base import Request
 
 _INSTALL: Final = "pip install 'dspex[wasm]'"
-_KEPT: Final = 64 << 20  # bytes of compiled modules
+_KEPT: Final = 256 << 20  # bytes of compiled modules; an interpreter compiled to a component takes 60 MiB
 # Variables that say what is to be done; all others are arguments of the function, in their order.
 _RESERVED: Final = ("call", "args", "argv", "stdin", "write", "read")
 
@@ -75,7 +76,8 @@ class Wasm(Foreign):
         key = _cache.key([source, (self._fuel is None and "epochs") or "fuel"])
         compiled = self._compiled.get(key) if source else b""
         keep = self._compiled.expect(key) if source and not compiled else ""
-        given = {**_arguments(request.variables), "module": source, "compiled": compiled}
+        typed = not source or is_component(source)  # in a session the guest knows which it is
+        given = {**_arguments(request.variables, typed=typed), "module": source, "compiled": compiled}
         told = {**self.envelope(request), "keep": keep, "session": request.session}
         return self.framed(told, given)
 
@@ -84,8 +86,8 @@ class Wasm(Foreign):
         self._compiled.keep(token, data)
 
 
-def _arguments(variables: Mapping[str, object]) -> dict[str, Any]:
-    """What is to be done, checked. Raises `VariableError`."""
+def _arguments(variables: Mapping[str, object], *, typed: bool) -> dict[str, Any]:
+    """What is to be done, checked: values of any kind for functions with types, else numbers. Raises `VariableError`."""
     given: dict[str, Any] = {name: variables[name] for name in _RESERVED if name in variables}
     rest = {name: value for name, value in variables.items() if name not in _RESERVED}
     if rest and "args" in given:
@@ -94,7 +96,7 @@ def _arguments(variables: Mapping[str, object]) -> dict[str, Any]:
         )
     args = given.get("args", [*rest.values()])
     for name, value in zip(rest or [f"args[{place}]" for place in range(len(args))], args, strict=False):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not typed and (isinstance(value, bool) or not isinstance(value, (int, float))):
             kind = type(value).__name__
             raise VariableError(
                 f"variable {name!r} is a {kind}; functions of wasm take whole numbers and floats", path=name

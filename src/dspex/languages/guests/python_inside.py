@@ -177,6 +177,7 @@ def begin(profile: dict[str, Any]) -> None:
     setattr(selectors, "PollSelector", _Selector)  # noqa: B010  (mypy knows it for a class)
     interrupts.at_home()
     os.chdir("/work")
+    os.environ.update(profile["environment"])
     _guest = python.Guest(profile)
     _streams = sys.stdout, sys.stderr
     _guest.open(_channel)

@@ -105,16 +105,20 @@ class Guest:
     def __init__(self, channel: int) -> None:
         import eryx
 
+        os.environ["TMPDIR"] = _settings["directory"]  # where the engine looks for what it has unpacked
+
         self.trap: type[Exception] = eryx.EryxError
         self._channel = channel
         self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._parts = bytearray()
         work = os.getcwd()
-        self._feed = os.path.join(os.path.dirname(work), "tmp", ".feed")
+        home = os.path.dirname(work)
+        self._feed = os.path.join(home, "feed")
         os.mkdir(self._feed, 0o700)
         volumes = [
             (work, "/work", False),
+            (os.path.join(home, "tmp"), "/tmp", False),
             (os.path.join(_settings["directory"], "python"), "/engine", True),
             (self._feed, "/feed", True),
         ]

@@ -2,7 +2,9 @@
 
 Theory of operation. The zygote makes one context and evaluates `javascript/quickjs.js` in it; each guest is a copy of that, so a
 fresh isolate costs what a fresh Python guest does. A fresh program is evaluated by the prelude, which sees its completion
-value whatever that is; a session's is a script, whose names persist. Nothing in here ends a loop: the host does, at the deadline.
+value, or what was thrown, whatever that is; a session's is a script, whose names persist, and whose errors the binding gives as
+text. The prelude begins on a line that no program has, which tells its frames from the program's. Nothing in here ends a loop:
+the host does, at the deadline.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import errno
 import json
 import os
 import re
+import resource
 from typing import Any, Final, NoReturn
 
 from . import python_values, quickjs_native, quickjs_wasm
@@ -18,7 +21,10 @@ from .speech import Asked, Failure, Speech, ToolFailed, untagged
 
 COMMON: Final = ()
 _PLACE: Final = re.compile(r"(?:<(?:input|eval)>|eval_script):(\d+)(?::(\d+))?")
-_UNREAD: Final = re.compile(r"^\s*at <input>|at (?:<eval>|eval_script):")
+_WORDLESS: Final = (
+    "(Failed obtaining QuickJS error string"  # the binding's, of an error that it could not make a text of
+)
+_UNREAD: Final = re.compile(r"\s*at (?:<input>|eval_script):")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _guest: Guest
@@ -46,15 +52,20 @@ class Guest:
 
     def __init__(self, profile: dict[str, Any]) -> None:
         self._limit: int = profile["value"]
+        self._memory: int = profile["memory"]
+        self._bounded: bool = profile["webassembly"]
+        self._home = ""
         engine = quickjs_wasm.Engine if profile["webassembly"] else quickjs_native.Engine
-        self._engine = engine(profile["prelude"], profile["memory"], self._host)
+        self._engine = engine(profile["prelude"], self._memory, self._host)
         self._engine.call("run", "1 + 1")
+        _worded(b"codecs load when they are first used, and guests may not find them")
         self._printed = 0
         self._full = False
 
     def open(self, channel: int) -> None:
         """Serve this channel, with random numbers of this guest's own."""
         self._speech = Speech(channel, self._limit)
+        self._home = os.path.realpath(os.getcwd()) if self._bounded else ""
         seed = int.from_bytes(os.urandom(8), "little")
         self._engine.evaluate(_RANDOM.replace("SEED", str(seed)))
 
@@ -66,17 +77,18 @@ class Guest:
         except Failure as failure:
             self._speech.fail(failure)
         except self._engine.error as error:
-            self._failed(str(error))
+            self._uncaught(str(error))
         except MemoryError:
             self._speech.fail(_memory())
         else:
-            self._tell(*told)
+            self._failed(*told[1:]) if told[0] == "!" else self._tell(*told)
         if self._engine.lost:
             os._exit(0)
 
     def _run(self, asked: Asked) -> str:
         told = asked.envelope
         _enter(told)
+        self._session = told["session"]
         if asked.variables:
             encoded = python_values.encode(asked.variables, 1 << 40, (1 << 53) - 1)
             self._engine.call("give", _inlined(encoded), encoded.tagged)
@@ -94,7 +106,7 @@ class Guest:
     def _settled(self, told: str) -> str:
         """Run what promises have left to do."""
         self._engine.settle()
-        return told
+        return told or str(self._engine.call("settled"))
 
     def _tell(self, kind: str, said: str | None, words: str = "") -> None:
         if said is None:
@@ -110,28 +122,45 @@ class Guest:
         else:
             self._speech.tell(text, buffers, {"type": kind})
 
-    def _failed(self, said: str) -> None:
+    def _uncaught(self, said: str) -> None:
+        """An error of a session's, as the text that the binding makes of it."""
         head, _, stack = said.partition("\n")
         kind, _, message = head.partition(": ")
-        if kind == "SystemExit" and message == "0":
-            self._speech.left("SystemExit")
-            return
-        frames = _frames(stack)
+        if head.startswith(_WORDLESS):
+            kind, message = "Error", "what cannot be shown"
+        elif stack in ("", "undefined"):
+            kind, message = "Error", f"Uncaught {head}"
+        if head in ("SystemExit: 0", "null"):
+            self._ended(kind, head)
+        else:
+            self._failed(kind, message or head, stack, kind)
+
+    def _ended(self, kind: str, head: str) -> None:
+        if head == "null":
+            self._failed("null", "Uncaught null", "", "")
+        else:
+            self._speech.left(kind)
+
+    def _failed(self, kind: str, message: str, stack: str, made: str) -> None:
+        """`made` is the class of the error, whose constructor is not where it was thrown."""
+        frames = _frames(stack, made)
         place = _PLACE.search(frames[0]) if frames else None
         line, column = (int(place[1]), int(place[2] or 0) or None) if place else (None, None)
-        trace = "\n".join([head, *(_PLACE.sub(r"<program>:\1:\2", frame) for frame in frames)])
-        failure = Failure(
-            self._kind(kind, message, frames), kind, message or head, line=line, column=column, trace=trace
-        )
-        self._speech.fail(failure)
+        trace = "\n".join([f"{kind}: {message}", *(_PLACE.sub(r"<program>:\1:\2", frame) for frame in frames)])
+        told = self._kind(kind, message, frames)
+        self._speech.fail(Failure(told, kind, message, line=line, column=column, trace=trace))
 
     def _kind(self, kind: str, message: str, frames: list[str]) -> str:
-        if "out of memory" in message or kind == "null":
+        if (kind == "InternalError" and "out of memory" in message) or (kind == "null" and self._is_exhausted()):
             return "memory_limit"
         if self._full:
             return "disk_limit"
-        unread = kind == "SyntaxError" and all(_UNREAD.search(row) for row in frames)
+        unread = kind == "SyntaxError" and len(frames) == 1 and _UNREAD.match(frames[0])
         return "syntax" if unread else "runtime"
+
+    def _is_exhausted(self) -> bool:
+        """Whether null was thrown by the engine, which throws it where memory does not even do for an error."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > self._memory // 2
 
     # --- What the prelude asks for ----------------------------------------------------------------------------------------
 
@@ -147,24 +176,43 @@ class Guest:
     def _do_display(self, bundle: str) -> None:
         self._speech.display({str(mime): str(content) for mime, content in json.loads(bundle).items()}, self._printed)
 
+    def _allowed(self, path: str) -> str:
+        """The path; in WebAssembly one beneath the working directory, for there it is this process that opens it."""
+        if self._home and os.path.commonpath((self._home, os.path.realpath(path))) != self._home:
+            raise PermissionError(errno.EACCES, "not beneath the working directory", path)
+        return path
+
+    def _do_exit(self, code: float) -> None:
+        """Of a fresh program nothing comes behind this; a session's hears of it as an error."""
+        if self._session:
+            return
+        if code == 0:
+            self._speech.left("SystemExit")
+        else:
+            self._failed("SystemExit", f"{code:g}", "", "")
+        self._speech.receive()  # which ends with the channel
+
     def _do_read(self, path: str) -> str:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(self._allowed(path), encoding="utf-8") as file:
                 return "=" + file.read()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # one that is no UTF-8, or a name that no file has
             return "!" + json.dumps([True, "Error", str(error)])
 
     def _do_save(self, path: str, content: str) -> str:
         try:
-            with open(path, "w", encoding="utf-8") as file:
+            with open(self._allowed(path), "w", encoding="utf-8") as file:
                 file.write(content)
-        except OSError as error:
-            self._full = error.errno in _FULL
+        except (OSError, ValueError) as error:
+            self._full = getattr(error, "errno", None) in _FULL
             return json.dumps([True, "Error", str(error)])
         return ""
 
     def _do_exists(self, path: str) -> int:
-        return int(os.path.exists(path))
+        try:
+            return int(os.path.exists(self._allowed(path)))
+        except (OSError, ValueError):
+            return 0
 
     def _do_call(self, name: str, said: str) -> str:
         text, parts = json.loads(said)
@@ -185,16 +233,16 @@ Math.random = function random () {
 } }"""
 
 
-def _frames(stack: str) -> list[str]:
-    """The program's own frames: without those of the prelude beneath it, and of a text that a native function could not read."""
-    rows = stack.splitlines()
-    beneath = [
-        place for place, row in enumerate(rows) if "eval (native)" in row and "at run (" in "".join(rows[place + 1 :])
+def _frames(stack: str, made: str) -> list[str]:
+    """The program's own frames: without those of the prelude, of a text that a native function could not read, and of the
+    constructor of the error itself.
+    """
+    frames = [
+        row for row in stack.splitlines() if (place := _PLACE.search(row)) and int(place[1]) < quickjs_native.BELOW
     ]
-    rows = rows[: beneath[-1]] if beneath else rows
-    if len(rows) > 1 and rows[0].strip().startswith("at <input>:") and "(native)" in rows[1]:
-        rows = rows[1:]
-    return [row for row in rows if _PLACE.search(row)]
+    while len(frames) > 1 and frames[0].strip().startswith(("at <input>:", f"at {made} (")):
+        frames = frames[1:]
+    return frames
 
 
 def _memory() -> Failure:
@@ -209,21 +257,27 @@ def _enter(told: dict[str, Any]) -> None:
 
 
 def _inlined(encoded: python_values.Encoded) -> str:
-    """The text with its bytes in it, a character each."""
+    """The text with its bytes in it, a character each: U+0100 and what the byte says."""
     if not encoded.buffers:
         return encoded.text
     joined = b"".join(bytes(buffer) for buffer in encoded.buffers)
 
     def inline(match: re.Match[str]) -> str:
         start, length = int(match[1]), int(match[2])
-        return '{"~bytes":' + json.dumps(joined[start : start + length].decode("latin-1")) + "}"
+        return '{"~bytes":' + f'"{_worded(joined[start : start + length])}"' + "}"
 
     return re.sub(r'\{"~bytes":\[(\d+),(\d+)\]\}', inline, encoded.text)
 
 
+def _worded(data: bytes) -> str:
+    pairs = bytearray(b"\x00\x01" * len(data))
+    pairs[::2] = data
+    return pairs.decode("utf-16-le")
+
+
 def _outlined(text: str, parts: list[str]) -> tuple[list[bytes], str]:
     """The bytes that a text names by number, and the text that names them by place."""
-    buffers = [part.encode("latin-1") for part in parts]
+    buffers = [part.encode("utf-16-le")[::2] for part in parts]
     ends = [0]
     for buffer in buffers:
         ends.append(ends[-1] + len(buffer))

@@ -23,7 +23,7 @@ class Engine:
         self._context.set_memory_limit(memory)
         self._context.set_max_stack_size(_STACK)
         self._context.add_callable("__host", host)
-        self._context.set("__engine", self._context.eval(prelude))
+        self._context.set("__engine", self._context.eval("\n" * BELOW + prelude))
         self._functions = {verb: self._context.eval(f"__engine.{verb}.bind(__engine)") for verb in VERBS}
         self._context.eval("delete globalThis.__engine")
 
@@ -49,4 +49,5 @@ class Engine:
             pass
 
 
-VERBS: Final = ("run", "told", "give", "offer")
+VERBS: Final = ("run", "told", "settled", "give", "offer")
+BELOW: Final = 1_000_000  # lines: where the prelude begins

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .quickjs_native import VERBS
+from .quickjs_native import BELOW, VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +33,11 @@ class Engine:
 
         _share(wasmtime)
         self._trap: tuple[type[Exception], ...] = (wasmtime.Trap, wasmtime.WasmtimeError)
+        self._full: type[Exception] = quickjs_rs.MemoryLimitError
         self._errors: tuple[type[Exception], ...] = (quickjs_rs.JSError, quickjs_rs.QuickJSError)
         self._context = quickjs_rs.Runtime(memory_limit=memory).new_context(timeout=_NEVER)
         self._context.register("__host", host)
-        engine = self._context.eval_handle(prelude)
+        engine = self._context.eval_handle("\n" * BELOW + prelude)
         self._functions = {verb: engine.get(verb).call_method("bind", engine) for verb in VERBS}
 
     def call(self, verb: str, *words: Any) -> Any:
@@ -62,10 +63,12 @@ class Engine:
             return action()
         except self._errors as error:
             name, message = getattr(error, "name", type(error).__name__), getattr(error, "message", str(error))
+            if isinstance(error, self._full):
+                name, message = "InternalError", "out of memory"
             raise Failed(f"{name}: {message}\n{getattr(error, 'stack', None) or ''}") from None
         except self._trap as trap:
             self.lost = True
-            raise Failed(f"RangeError: {_cause(str(trap))}") from None
+            raise Failed(f"RangeError: {_cause(str(trap))}\n(no trace)") from None
 
 
 def _share(wasmtime: Any) -> None:

@@ -13,6 +13,7 @@ A module that breaks out of wasmtime is where every other program is: in this pr
 from __future__ import annotations
 
 import _socket
+import functools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from . import wasm_components
 from .speech import Asked, Failure, Speech, ToolFailed, framed
 
 if TYPE_CHECKING:
@@ -35,6 +37,18 @@ _WASI: Final = "wasi_snapshot_preview1"
 _REHEARSED: Final = """(module (func (export "main") (param i32 i64) (result i32) local.get 0))"""
 _NEAR: Final = 4 << 20  # bytes below its limit where a process counts as out of memory
 _RANGES: Final = {"i32": (-(1 << 31), (1 << 32) - 1), "i64": (-(1 << 63), (1 << 64) - 1)}
+
+_TRAPS: Final = {
+    "unreachable": "UNREACHABLE",
+    "call stack exhausted": "STACK_OVERFLOW",
+    "out of bounds memory": "MEMORY_OUT_OF_BOUNDS",
+    "out of bounds table": "TABLE_OUT_OF_BOUNDS",
+    "uninitialized element": "INDIRECT_CALL_TO_NULL",
+    "indirect call type mismatch": "BAD_SIGNATURE",
+    "integer overflow": "INTEGER_OVERFLOW",
+    "integer divide by zero": "INTEGER_DIVISION_BY_ZERO",
+    "invalid conversion to integer": "BAD_CONVERSION_TO_INTEGER",
+}
 
 _engine: Any = None
 _settings: dict[str, Any] = {}
@@ -156,6 +170,13 @@ class Guest:
             raise _trapped(trap, watch) from None
         except wasmtime.WasmtimeError as error:
             raise _failed(error, watch) from None
+        except (
+            TypeError,
+            ValueError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # what the library has nothing for
+            raise Failure("runtime", type(error).__name__, str(error)) from None
         finally:
             watch.close()
 
@@ -165,13 +186,18 @@ class Guest:
         import wasmtime
 
         given = asked.variables
-        module = self._module(given["module"], given["compiled"])
+        whole = wasm_components.is_component(given["module"])
+        module = self._module(given["module"], given["compiled"], _components() if whole else wasmtime.Module)
         if asked.envelope["keep"] and len(compiled := bytes(module.serialize())) <= _settings["keeps"]:
             self._speech.keep(asked.envelope["keep"], compiled)
         self._store = store = wasmtime.Store(_engine)
         store.set_epoch_deadline(1)
         if _settings["fuel"] is not None:
             store.set_fuel(_settings["fuel"])
+        if whole:
+            offer = functools.partial(self._offered, tools=asked.envelope["tools"])
+            self._instance = wasm_components.Instance(store, _engine, module, offer, lambda: self._wasi(given))
+            return
         imports = module.imports
         self._instance = self._linked(module, imports, asked) if imports else wasmtime.Instance(store, module, [])
 
@@ -187,13 +213,13 @@ class Guest:
                 linker.define(self._store, each.module, each.name, self._import(each, asked.envelope["tools"]))
         return linker.instantiate(self._store, module)
 
-    def _module(self, source: str | bytes, compiled: bytes) -> Any:
+    def _module(self, source: str | bytes, compiled: bytes, kind: Any) -> Any:
         import wasmtime
 
         if compiled:
-            return wasmtime.Module.deserialize(_engine, compiled)
+            return kind.deserialize(_engine, compiled)
         try:
-            return wasmtime.Module(_engine, source)
+            return kind(_engine, source)
         except wasmtime.WasmtimeError as error:
             place = _PLACE.search(str(error))
             line, column = (int(place[1]), int(place[2])) if place else (None, None)
@@ -222,21 +248,25 @@ class Guest:
     def _import(self, each: Any, tools: list[dict[str, Any]]) -> Any:
         import wasmtime
 
-        offered = {tool["name"] for tool in tools}
-        if not isinstance(each.type, wasmtime.FuncType) or each.name not in offered:
-            known = ", ".join(sorted(offered)) or "none"
-            raise Failure(
-                "syntax", "LinkError", f"the module imports {each.module}.{each.name}; the tools offered are: {known}"
-            )
-        return wasmtime.Func(self._store, each.type, self._tool(each.name, len(each.type.results)))
+        name = each.name if isinstance(each.type, wasmtime.FuncType) else ""
+        tool = self._offered(name, tools, f"{each.module}.{each.name}")
+        results = len(each.type.results)
+        return wasmtime.Func(self._store, each.type, lambda *args: tool(*args) if results else (tool(*args), None)[1])
 
-    def _tool(self, name: str, results: int) -> Callable[..., Any]:
-        def tool(*args: float) -> Any:
+    def _offered(self, name: str, tools: list[dict[str, Any]], shown: str = "") -> Callable[..., Any]:
+        """The tool that an import names. Raises `Failure` where there is none."""
+        offered = {tool["name"] for tool in tools}
+        if name not in offered:
+            known = ", ".join(sorted(offered)) or "none"
+            raise Failure("syntax", "LinkError", f"the module imports {shown or name}; the tools offered are: {known}")
+        return self._tool(name)
+
+    def _tool(self, name: str) -> Callable[..., Any]:
+        def tool(*args: Any) -> Any:
             try:
-                value = self._speech.call(name, list(args), {})
+                return self._speech.call(name, list(args), {})
             except ToolFailed as failed:
                 raise Failure("runtime", failed.kind, str(failed)) from None
-            return value if results else None
 
         return tool
 
@@ -246,6 +276,10 @@ class Guest:
         import wasmtime
 
         self._store.set_epoch_deadline(1)  # from now, whatever the engine has been through
+        if isinstance(self._instance, wasm_components.Instance):
+            if write or read is not None:
+                raise Failure("runtime", "NameError", "a component exports no memory: give values, and take them")
+            return self._instance.call(name, args)
         exports = self._instance.exports(self._store)
         for offset, data in write:
             self._memory(exports).write(self._store, data, offset)
@@ -277,6 +311,8 @@ def _fitting(parameters: list[str], args: list[Any]) -> list[Any]:
 
 
 def _number(kind: str, value: Any, place: int) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise Failure("runtime", "TypeError", f"argument {place} is a {type(value).__name__}; {kind} takes numbers")
     if kind in ("f32", "f64"):
         return float(value)
     lowest, highest = _RANGES.get(kind, (1, 0))
@@ -289,7 +325,13 @@ def _number(kind: str, value: Any, place: int) -> Any:
 
 
 def _kind_of(value: Any) -> str:
-    return "list" if isinstance(value, list) else "f64" if isinstance(value, float) else "i64"
+    return {int: "i64", float: "f64"}.get(type(value), type(value).__name__)
+
+
+def _components() -> Any:
+    from wasmtime.component import Component
+
+    return Component
 
 
 def _enter(told: dict[str, Any]) -> None:
@@ -319,12 +361,20 @@ def _trapped(trap: Any, watch: Watch | Unwatched) -> Failure:
 
 def _failed(error: Any, watch: Watch | Unwatched) -> Failure:
     text = str(error)
+    if leave := re.search(r"Exited with i32 exit status (\d+)", text):
+        if leave[1] == "0":
+            raise Left
+        return Failure("runtime", "SystemExit", leave[1])
     if "all fuel consumed" in text:
         return Failure("cpu_limit", "OutOfFuel", f"the program used more than its {_settings['fuel']:,} units of fuel")
     if "interrupt" in text:
         return watch.verdict()
     if _is_short_of_memory() or "mmap failed" in text or "Cannot allocate" in text:
         return Failure("memory_limit", "MemoryError", "the program needed more memory than its limit")
+    cause = re.search(r"wasm trap: (.*)", text)
+    if cause:  # a component's, which the library tells by its words only
+        name = next((name for words, name in _TRAPS.items() if words in cause[1]), "TRAP")
+        return Failure("runtime", name, cause[1], trace=_trace(text))
     return Failure("runtime", "WasmtimeError", text.split("\n", maxsplit=1)[0], trace=text)
 
 

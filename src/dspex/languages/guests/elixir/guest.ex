@@ -201,13 +201,13 @@ defmodule Dspex.Guest do
     end
   end
 
-  # Killed for want of memory, or by the program itself? The machine logs the former, by a thread that may come a moment later.
+  # Killed for want of memory, or by the program itself? The machine logs the former, by a thread that comes later, on a busy host by tenths of a second.
   defp ended(%{evaluator: evaluator} = guest, :killed) do
     receive do
       {:dspex_full, ^evaluator} -> without_memory()
       {:log, _, _, [^evaluator, words | _], _} when is_integer(words) -> without_memory()
     after
-      50 -> :killed |> guest.dialect.exited() |> Answer.of(guest.dialect, 0)
+      500 -> :killed |> guest.dialect.exited() |> Answer.of(guest.dialect, 0)
     end
   end
 

@@ -1,7 +1,12 @@
 // Frames on the channel, descriptor 3: read at once where nothing else can happen, else by the event loop.
 'use strict'
 
+const { Buffer } = require('buffer')
 const fs = require('fs')
+const process = require('process')
+
+const { BigInt, Math, Number, Promise } = globalThis
+const { parse } = JSON
 
 const CHANNEL = 3
 const HEADER = 16
@@ -85,7 +90,7 @@ async function more () {
 // The envelope in a body of the host's, and the text of the values behind it.
 function opened (frame) {
   const end = 4 + frame.body.readUInt32LE(0)
-  return { envelope: JSON.parse(frame.body.toString('utf8', 4, end)), values: frame.body.subarray(end), buffers: frame.buffers }
+  return { envelope: parse(frame.body.toString('utf8', 4, end)), values: frame.body.subarray(end), buffers: frame.buffers }
 }
 
 module.exports = {

@@ -1,9 +1,13 @@
 // What a program shows: `display(value)`, or `display({'text/html': '...'})`, goes to the host as a bundle of MIME types.
 'use strict'
 
+const { Buffer } = require('buffer')
 const fs = require('fs')
 const { inspect } = require('util')
 const channel = require('./channel.cjs')
+
+const { Object, Uint8Array } = globalThis
+const { stringify } = JSON
 
 const MIME = /^[a-z0-9][\w!#$&^.+-]*\/[\w!#$&^.+-]+$/
 const MOST = 1000 // displays of one run
@@ -29,14 +33,14 @@ function show (bundle) {
   if (count === MOST + 1) bundle = { 'text/plain': `<more than ${MOST} displays; no more are shown>` }
   const contents = Object.entries(bundle).slice(0, 32).map(([mime, content]) => {
     const binary = content instanceof Uint8Array
-    return [mime, binary, binary ? content : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content) ?? '')]
+    return [mime, binary, binary ? content : Buffer.from(typeof content === 'string' ? content : stringify(content) ?? '')]
   })
   const size = contents.reduce((sum, [,, raw]) => sum + raw.byteLength, 0)
   if (size > limit || size > room) return show({ 'text/plain': `<a display of ${size} bytes, which is more than is allowed>` })
   room -= size
   const offset = fs.fstatSync(1).size
   const told = { entries: contents.map(([mime, binary, raw]) => [mime, binary, raw.byteLength]), offset, metadata: {} }
-  channel.send(channel.DISPLAY, 0, Buffer.from(JSON.stringify(told)), contents.map(([,, raw]) => raw))
+  channel.send(channel.DISPLAY, 0, Buffer.from(stringify(told)), contents.map(([,, raw]) => raw))
 }
 
 module.exports = { begin, display }

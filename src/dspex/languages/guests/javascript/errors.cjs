@@ -1,7 +1,7 @@
 // Errors as the program's author would see them: the engine's own frames are left out.
 'use strict'
 
-const { inspect } = require('util')
+const { inspect, types: { isNativeError, isProxy } } = require('util')
 const { nameOf } = require('./values.cjs')
 
 const PLACE = /(<program(?: \d+)?>):(\d+)(?::(\d+))?/
@@ -9,52 +9,69 @@ const OURS = __dirname
 const unreadable = new WeakSet() // errors of programs that V8 could not read
 const DISK = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 
-class Deadline extends Error {}
-class Interrupted extends Error {}
-class Endless extends Error {}
-class Forbidden extends Error {
+const { Error, Number, RangeError, String } = globalThis
+
+// The engine's own. `is` asks no trap of a Proxy's, and no getter, as instanceof would.
+class Ours extends Error {
+  #ours = true
+  static is (error) { return error !== null && typeof error === 'object' && #ours in error }
+}
+class Deadline extends Ours {}
+class Interrupted extends Ours {}
+class Endless extends Ours {}
+class Forbidden extends Ours {
   constructor ({ message, line }) {
     super(message)
     this.line = line
   }
 }
-class Exit extends Error {
+class Exit extends Ours {
   constructor (code) {
     super(`the program left with status ${code}`)
     this.code = code
   }
 }
 
-const plain = (kind, type, message, line = null, column = null, traceback = '') => ({ kind, type, message, line, column, traceback })
+const isExit = (error, code) => Ours.is(error) && error instanceof Exit && error.code === code
+
+const plain = (kind, type, message, line = null, column = null, traceback = '') => ({
+  kind, type: type.toWellFormed(), message: message.toWellFormed(), line, column, traceback: traceback.toWellFormed()
+})
+
+// What a program says of itself, where that can be heard: getters, traps and `toString` may throw.
+function heard (say, otherwise) {
+  try {
+    return say()
+  } catch {
+    return otherwise
+  }
+}
+
+const shown = (value) => heard(() => traceOf(inspect(value)).slice(0, 10000), 'what cannot be shown')
 
 function explained (error) {
-  try {
-    return told(error)
-  } catch (failure) {
-    return plain('runtime', 'Error', `the error could not be described: ${nameOf(failure)}`)
-  }
+  const code = Ours.is(error) || isProxy(error) ? undefined : heard(() => error?.code, undefined)
+  if (code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return own(new Deadline())
+  if (code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') return own(new Interrupted())
+  if (Ours.is(error)) return own(error)
+  if (!isProxy(error) && heard(() => error instanceof Error || isNativeError(error), false)) return told(error)
+  return plain('runtime', nameOf(error), `Uncaught ${shown(error)}`)
+}
+
+function own (error) {
+  if (error instanceof Deadline) return plain('timeout', 'Deadline', 'the program ran longer than its wall time limit')
+  if (error instanceof Interrupted) return plain('runtime', 'KeyboardInterrupt', 'the run was interrupted')
+  if (error instanceof Forbidden) return plain('policy', 'PolicyViolation', error.message, error.line)
+  return error instanceof Exit ? plain('runtime', 'SystemExit', String(error.code)) : plain('runtime', 'Error', error.message)
 }
 
 function told (error) {
-  if (error instanceof Deadline || error?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') {
-    return plain('timeout', 'Deadline', 'the program ran longer than its wall time limit')
-  }
-  if (error instanceof Interrupted || error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') {
-    return plain('runtime', 'KeyboardInterrupt', 'the run was interrupted')
-  }
-  if (error instanceof Forbidden) return plain('policy', 'PolicyViolation', error.message, error.line)
-  if (error instanceof Endless) return plain('runtime', 'Error', error.message)
-  if (error instanceof Exit) return plain('runtime', 'SystemExit', String(error.code))
-  if (!(error instanceof Error) && !isForeignError(error)) {
-    return plain('runtime', nameOf(error), `Uncaught ${inspect(error).slice(0, 10000)}`)
-  }
-  const stack = typeof error.stack === 'string' ? error.stack : ''
+  const stack = heard(() => String(error.stack), '')
+  const message = heard(() => typeof error.message === 'string' ? error.message : inspect(error.message), 'what cannot be shown')
   const [line, column] = placeIn(error, stack)
-  return plain(kindOf(error), typeName(error), String(error.message).slice(0, 10000), line, column, traceOf(stack))
+  const kind = heard(() => kindOf(error), 'runtime')
+  return plain(kind, heard(() => typeName(error), nameOf(error)), message.slice(0, 10000), line, column, traceOf(stack))
 }
-
-// Of another realm, as `vm` makes them.
-const isForeignError = (error) => require('util').types.isNativeError(error)
 
 function typeName (error) {
   const name = error.name
@@ -84,4 +101,4 @@ function traceOf (stack) {
   return lines.join('\n').slice(0, 20000)
 }
 
-module.exports = { explained, plain, unreadable, Deadline, Endless, Exit, Forbidden, Interrupted }
+module.exports = { explained, isExit, plain, shown, unreadable, Deadline, Endless, Exit, Forbidden, Interrupted, Ours }

@@ -11,20 +11,29 @@
 // Nothing in this file is a wall: a program may patch, forge or break all of it, and harms its own run only.
 'use strict'
 
+const { Buffer } = require('buffer')
 const fs = require('fs')
 const path = require('path')
+const process = require('process') // by name, as all of the globals used here: programs may call their own things the same
 const vm = require('vm')
 const { createRequire, Module, stripTypeScriptTypes } = require('module')
-const { inspect } = require('util')
+const { setImmediate, setTimeout } = require('timers')
+const { pathToFileURL } = require('url')
+const { isPromise } = require('util').types
 const channel = require('./channel.cjs')
 const checking = require('./checking.cjs')
 const displays = require('./display.cjs')
 const errors = require('./errors.cjs')
 const tools = require('./tools.cjs')
 const values = require('./values.cjs')
-const { rewritten } = require('./rewriting.cjs')
+const { META, rewritten } = require('./rewriting.cjs')
+const { Run } = require('./run.cjs')
 
-const settings = JSON.parse(process.env.DSPEX_GUEST)
+const { Math, Object } = globalThis
+const { parse, stringify } = JSON
+const { then } = globalThis.Promise.prototype
+const emit = process.emit
+const settings = parse(process.env.DSPEX_GUEST)
 delete process.env.DSPEX_GUEST
 
 // What a program would be the first to do, V8 compiles now.
@@ -32,29 +41,41 @@ const REHEARSED = ['1 + 1', 'rehearsed', '({ a: [1.5, "b"], c: new Map(), d: 1n 
 
 const home = process.cwd()
 let cells = 0
-let run = null // what is under way: `end` is called once with its outcome
+let run = null // what is under way
 
 function prepare () {
-  globalThis.require = createRequire(path.join(home, 'program.js'))
-  globalThis.module = new Module('<program>')
-  globalThis.exports = globalThis.module.exports
-  globalThis.__filename = path.join(home, 'program.js')
-  globalThis.__dirname = home
-  globalThis.display = displays.display
-  process.exit = (code) => { throw new errors.Exit(code ?? process.exitCode ?? 0) }
-  process.on('SIGINT', () => run?.end(null, new errors.Interrupted()))
-  process.on('uncaughtException', (error) => run ? run.end(null, error) : undefined)
-  process.on('unhandledRejection', (error) => run ? run.end(null, error) : undefined)
-  process.on('beforeExit', drained)
+  const file = path.join(home, 'program.js')
+  const module = new Module(file)
+  const require = createRequire(file)
+  require.main = module
+  Object.assign(globalThis, { require, module, exports: module.exports, __filename: file, __dirname: home, display: displays.display })
+  Object.defineProperty(globalThis, META, { value: { url: pathToFileURL(file).href, filename: file, dirname: home, main: true } })
+  listen()
+  tools.handTo(execute)
   process.stdout.write('')
   process.stderr.write('')
   for (const code of REHEARSED) rehearse(code)
   cells = 0
 }
 
+function listen () {
+  process.exit = (code) => run.exit(code)
+  process.emit = function (event, ...said) {
+    return event === 'beforeExit' ? drained() : emit.call(this, event, ...said)
+  }
+  process.on('SIGINT', () => run?.fail(new errors.Interrupted()))
+  process.on('uncaughtException', (error) => { // where the program has no listener of its own
+    if (process.listenerCount('uncaughtException') === 1) run?.fail(error)
+  })
+  process.on('unhandledRejection', (error) => {
+    if (process.listenerCount('unhandledRejection') === 1) emit.call(process, 'uncaughtException', error, 'unhandledRejection')
+  })
+}
+
 function rehearse (code) {
   const envelope = { code, environment: {}, directory: null, timeout: 60, tools: [], tagged: false, session: false }
-  run = new Run(({ value, error }) => framed(error === null ? valueOf(value) : failed(error)))
+  run = new Run((outcome) => framed(told(outcome)))
+  run.session = true
   perform(envelope, Buffer.from('{"rehearsed":[1]}'), Buffer.alloc(0))
   run.finish()
   delete globalThis.rehearsed
@@ -63,47 +84,18 @@ function rehearse (code) {
 
 // The event loop has nothing left to do.
 function drained () {
-  if (run === null) return serve()
-  if (run.waits) run.end(null, new errors.Endless('the program awaits what will never come'))
-  else run.finish()
-}
-
-// Whether the event loop would end at once: what microtasks and ticks there are, run now.
-function isIdle () {
-  process._tickCallback()
-  return process.getActiveResourcesInfo().length === 0
-}
-
-class Run {
-  constructor (answered) {
-    this.answered = answered
-    this.waits = false
-    this.over = false
-    this.outcome = null
-  }
-
-  // The value has come, or an error; what a fresh program still has under way goes on, after an error nothing does.
-  end (value, error = null) {
-    if (this.over || (this.outcome && error === null)) return
-    this.waits = false
-    this.outcome = { value, error }
-    try {
-      if (error !== null || this.session || isIdle()) this.finish()
-    } catch (late) {
-      this.end(null, late)
-    }
-  }
-
-  finish () {
-    if (this.over) return
-    this.over = true
-    clearTimeout(this.timer)
-    this.answered(this.outcome ?? { value: undefined, error: null })
-  }
+  if (run === null) serve()
+  else run.drained()
 }
 
 function serve () {
-  const frame = channel.readSync()
+  if (channel.isReading()) return // for the return of a call; the request comes to `execute` then
+  let frame = channel.readSync()
+  for (; frame.kind === channel.RETURN; frame = channel.readSync()) tools.settle(frame)
+  execute(frame)
+}
+
+function execute (frame) {
   if (frame.kind !== channel.EXECUTE) process.reallyExit(71)
   const { envelope, values: text, buffers } = channel.opened(frame)
   run = new Run(answer)
@@ -118,7 +110,7 @@ function perform (envelope, text, buffers) {
     if (text.length) Object.assign(globalThis, values.decode(text, buffers, envelope.tagged))
     evaluate(envelope, run)
   } catch (error) {
-    run.end(null, error)
+    run.fail(error)
   }
 }
 
@@ -137,15 +129,15 @@ function evaluate (envelope, run) {
   const filename = cells === 1 ? '<program>' : `<program ${cells}>`
   const code = settings.typescript ? stripped(envelope.code) : envelope.code
   const violation = checking.firstViolation(code, settings.modules, settings.calls)
-  if (violation) return run.end(null, new errors.Forbidden(violation))
+  if (violation) return run.fail(new errors.Forbidden(violation))
   const { source, prefix, waits } = rewritten(code, envelope.session)
   const script = compiled(source, filename, prefix)
   const milliseconds = Math.max(1, Math.ceil(envelope.timeout * 1000))
   const value = script.runInThisContext(envelope.session ? { timeout: milliseconds, breakOnSigint: true, displayErrors: false } : { displayErrors: false })
-  if (!waits && !(value instanceof Promise)) return run.end(value)
+  run.timer = setTimeout(() => run.fail(new errors.Deadline()), milliseconds).unref()
+  if (!waits && !isPromise(value)) return run.succeed(value)
   run.waits = true
-  run.timer = setTimeout(() => run.end(null, new errors.Deadline()), milliseconds).unref()
-  Promise.prototype.then.call(value, (result) => run.end(result), (error) => run.end(null, error))
+  then.call(value, (result) => run.succeed(result), (error) => run.fail(error))
 }
 
 function compiled (source, filename, prefix) {
@@ -174,14 +166,16 @@ function stripped (code) {
   }
 }
 
-function answer ({ value, error }) {
+function answer (outcome) {
   const ended = run
   run = null
-  const body = error === null ? valueOf(value) : failed(error)
+  const body = told(outcome)
   channel.send(channel.ANSWER, body.tagged ? channel.TAGGED : 0, framed(body), body.buffers)
   if (ended.session) setImmediate(serve)
   else if (channel.readSync()) process.reallyExit(71)
 }
+
+const told = (outcome) => 'error' in outcome ? failed(outcome.error) : valueOf(outcome.value)
 
 function valueOf (value) {
   if (value === undefined) return { text: Buffer.alloc(0), buffers: [], envelope: {} }
@@ -189,32 +183,24 @@ function valueOf (value) {
   try {
     return { ...values.encode(value, settings.value), envelope: { type } }
   } catch (error) {
-    if (error instanceof values.TooLarge) return failed(error)
-    return { text: Buffer.alloc(0), buffers: [], envelope: { type, repr: described(value) } }
+    if (values.TooLarge.is(error)) return failed(error)
+    return { text: Buffer.alloc(0), buffers: [], envelope: { type, repr: errors.shown(value).slice(0, 2000).toWellFormed() } }
   }
 }
 
 function failed (error) {
   const none = { text: Buffer.alloc(0), buffers: [] }
-  if (error instanceof errors.Exit && error.code === 0) return { ...none, envelope: { type: 'SystemExit' } }
-  if (error instanceof values.TooLarge) {
+  if (errors.isExit(error, 0)) return { ...none, envelope: { type: 'SystemExit' } }
+  if (values.TooLarge.is(error)) {
     return { ...none, envelope: { error: errors.plain('value_limit', 'RangeError', `the value takes more than ${settings.value} bytes`) } }
   }
   return { ...none, envelope: { error: errors.explained(error) } }
 }
 
-function described (value) {
-  try {
-    return inspect(value).slice(0, 2000)
-  } catch {
-    return `<${values.nameOf(value)}>`
-  }
-}
-
 function framed ({ text, envelope }) {
   const length = Buffer.alloc(4)
   length.writeUInt32LE(text.length, 0)
-  return Buffer.concat([length, text, Buffer.from(JSON.stringify(envelope))])
+  return Buffer.concat([length, text, Buffer.from(stringify(envelope))])
 }
 
 prepare()

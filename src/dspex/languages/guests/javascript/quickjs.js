@@ -4,18 +4,27 @@
   'use strict'
   const host = globalThis.__host
   delete globalThis.__host
+  const { Array, ArrayBuffer, BigInt, Boolean, DataView, Date, Error, InternalError, Map, Number, Object, Promise, RegExp, Set, SharedArrayBuffer, String, Uint16Array, Uint8Array, WeakMap, WeakSet } = globalThis
   const { stringify, parse } = JSON
+  const { then } = Promise.prototype
+  const { fromCharCode } = String
+  const CHUNK = 8192 // characters that one call takes as arguments
   const DEPTH = 200
   const SMALL = 1n << 63n
   let buffers = []
+
+  const UNSAID = [Error, RegExp, Promise, WeakMap, WeakSet]
+  const BOXES = [Number, String, Boolean, BigInt]
 
   class NotCarried extends Error {}
 
   const nameOf = (value) => {
     if (value === null) return 'null'
     if (typeof value !== 'object') return typeof value
-    const name = Object.getPrototypeOf(value)?.constructor?.name
-    return typeof name === 'string' && name ? name : 'Object'
+    try {
+      const name = Object.getPrototypeOf(value)?.constructor?.name
+      return typeof name === 'string' && name ? name.slice(0, 200) : 'Object'
+    } catch { return 'object' }
   }
 
   const text = (value) => value.isWellFormed()
@@ -33,8 +42,17 @@
     ? String(value)
     : `{"~int":"${value < 0n ? '-' : ''}0x${(value < 0n ? -value : value).toString(16)}"}`
 
+  // Bytes as text: a character each, from U+0100 on, where JSON escapes none.
+  function worded (value) {
+    const codes = Uint16Array.from(value)
+    for (let at = 0; at < codes.length; at++) codes[at] |= 256
+    const parts = []
+    for (let at = 0; at < codes.length; at += CHUNK) parts.push(fromCharCode.apply(null, codes.subarray(at, at + CHUNK)))
+    return parts.join('')
+  }
+
   const bytes = (value) => {
-    buffers.push(Array.from(value, (byte) => String.fromCharCode(byte)).join(''))
+    buffers.push(worded(value))
     return `{"~bytes":${buffers.length - 1}}`
   }
 
@@ -55,14 +73,41 @@
     const list = (items) => `[${Array.from(items, (item) => say(item, depth + 1)).join()}]`
     if (Array.isArray(value)) return list(value)
     if (value instanceof Uint8Array) return bytes(value)
-    if (value instanceof ArrayBuffer) return bytes(new Uint8Array(value))
+    if (value instanceof ArrayBuffer || value instanceof SharedArrayBuffer) return bytes(new Uint8Array(value))
+    if (value instanceof DataView || UNSAID.some((kind) => value instanceof kind)) throw new NotCarried(`a ${nameOf(value)} cannot be carried`)
     if (ArrayBuffer.isView(value)) return list(value)
-    if (value instanceof Map) return `{"~dict":[${Array.from(value, (pair) => `[${say(pair[0], depth + 1)},${say(pair[1], depth + 1)}]`).join()}]}`
-    if (value instanceof Set) return `{"~set":${list(value)}}`
-    if (value instanceof Date) return `{"~datetime":["${value.toISOString().replace('Z', '+00:00')}",null,0]}`
-    if (value instanceof Error || value instanceof RegExp || value instanceof Promise) throw new NotCarried(`a ${nameOf(value)} cannot be carried`)
+    if (value instanceof Map) return `{"~dict":${list(apart([...value], ([key]) => key))}}`
+    if (value instanceof Set) return `{"~set":${list(apart([...value], (key) => key))}}`
+    if (value instanceof Date) return date(value)
+    if (BOXES.some((kind) => value instanceof kind)) return say(value.valueOf(), depth)
     if (typeof value.toJSON === 'function') return say(value.toJSON(), depth + 1)
     return fields(value, depth)
+  }
+
+  function date (value) {
+    const year = value.getUTCFullYear()
+    if (!(year >= 1 && year <= 9999)) throw new NotCarried('a Date that is invalid or outside of the years 1 to 9999 cannot be carried')
+    return `{"~datetime":["${value.toISOString().replace('Z', '+00:00')}",null,0]}`
+  }
+
+  // The items, whose keys Python can all hash and holds apart.
+  function apart (items, keyOf) {
+    if (new Set(items.map((item) => identity(keyOf(item)))).size < items.length) throw new NotCarried('two keys are one in Python')
+    return items
+  }
+
+  function identity (key) {
+    switch (typeof key) {
+      case 'string': return `text ${key}`
+      case 'number': return `number ${Number.isInteger(key) ? BigInt(key) : key}`
+      case 'boolean': return `number ${Number(key)}`
+      case 'bigint': return `number ${key}`
+      case 'undefined': return 'nothing'
+    }
+    if (key === null) return 'nothing'
+    if (key instanceof Date) return `date ${key.getTime()}`
+    if (key instanceof Uint8Array) return `bytes ${worded(key)}`
+    throw new NotCarried(`a ${nameOf(key)} cannot be carried as a key`)
   }
 
   function fields (value, depth) {
@@ -80,13 +125,19 @@
 
   const FLOATS = { nan: NaN, inf: Infinity, '-inf': -Infinity }
 
+  function unworded (content) {
+    const made = new Uint8Array(content.length)
+    for (let at = 0; at < made.length; at++) made[at] = content.charCodeAt(at) & 255
+    return made
+  }
+
   function untagged (_, value) {
     if (value === null || typeof value !== 'object' || Array.isArray(value)) return value
     const keys = Object.keys(value)
     if (keys.length !== 1 || !keys[0].startsWith('~')) return value
     const content = value[keys[0]]
     switch (keys[0]) {
-      case '~bytes': return Uint8Array.from(content, (character) => character.charCodeAt(0))
+      case '~bytes': return unworded(content)
       case '~int': return content.startsWith('-') ? -BigInt(content.slice(1)) : BigInt(content)
       case '~float': return FLOATS[content]
       case '~str': return content.join('')
@@ -115,7 +166,7 @@
     return pairs.length ? `${name}{ ${pairs.map((pair) => pair.length === 1 ? shown(pair[0], depth + 1) : `${pair[0]}: ${shown(pair[1], depth + 1)}`).join(', ')} }` : `${name}{}`
   }
 
-  const line = (descriptor) => (...values) => { host('write', descriptor, `${values.map((value) => shown(value)).join(' ')}\n`) }
+  const line = (descriptor) => (...values) => { host('write', descriptor, `${values.map((value) => shown(value)).join(' ')}\n`.toWellFormed()) }
   const out = line(1)
   const err = line(2)
   const answered = (said) => {
@@ -133,32 +184,64 @@
   globalThis.fileExists = (path) => host('exists', path) === 1
 
   class Exit extends Error {}
-  globalThis.process = { exit: (code = 0) => { const exit = new Exit(String(code)); exit.name = 'SystemExit'; throw exit } }
+  globalThis.process = {
+    exit (code = 0) {
+      host('exit', Number(code)) // of a fresh program nothing comes behind this
+      const exit = new Exit(String(code))
+      exit.name = 'SystemExit'
+      throw exit
+    }
+  }
+
+  // What a program shows of itself: getters, traps and `toString` may throw.
+  function heard (say, otherwise) {
+    try {
+      return say()
+    } catch {
+      return otherwise
+    }
+  }
+
+  const inWords = (value) => heard(() => shown(value).slice(0, 10000), 'what cannot be shown').toWellFormed()
+
+  // An error as [mark, type, message, stack, the name of its class].
+  function failed (error) {
+    if (!heard(() => error instanceof Error, false)) return stringify(['!', nameOf(error), `Uncaught ${inWords(error)}`, '', ''])
+    const text = (key) => heard(() => typeof error[key] === 'string' ? error[key] : inWords(error[key]), 'what cannot be shown').toWellFormed()
+    return stringify(['!', text('name').slice(0, 200) || 'Error', text('message').slice(0, 10000), text('stack').slice(0, 20000), nameOf(error)])
+  }
+
+  let promised = null // what became of the promise that a program ended with
 
   return {
     // The program of a fresh guest, whole: its value as text, and its type.
     run (code) {
-      return this.told((0, eval)(code))
-    },
-
-    // What a value is told as: [type, text and bytes], or [type, null, words] for one that cannot cross.
-    told (value) {
-      if (value === undefined) return stringify(['undefined', '["null",[]]'])
       try {
-        return stringify([nameOf(value), encode(value)])
+        return this.told((0, eval)(code))
       } catch (error) {
-        if (!(error instanceof NotCarried)) throw error
-        return stringify([nameOf(value), null, shown(value).slice(0, 2000)])
+        return failed(error)
       }
     },
 
-    // A promise's outcome, once its jobs are done.
-    watch (value) {
-      const state = { done: false }
-      value.then((result) => { Object.assign(state, { done: true, result }) }, (error) => { Object.assign(state, { done: true, error, failed: true }) })
-      return state
+    // What a value is told as: [type, text and bytes], or [type, null, words] for one that cannot cross; of a promise nothing yet.
+    told (value) {
+      if (value === undefined) return stringify(['undefined', '["null",[]]'])
+      if (value instanceof Promise) return this.watch(value)
+      try {
+        return stringify([nameOf(value), encode(value)])
+      } catch (error) {
+        if (error instanceof InternalError) throw error // the memory is full
+        return stringify([nameOf(value), null, inWords(value).slice(0, 2000)])
+      }
     },
-    isPromise: (value) => value instanceof Promise,
+
+    watch (value) {
+      promised = failed(new Error('the program awaits what will never come'))
+      then.call(value, (result) => { promised = this.told(result) }, (error) => { promised = failed(error) })
+      return ''
+    },
+
+    settled: () => promised,
 
     give (said, tagged) { Object.assign(globalThis, decode(said, tagged)) },
 

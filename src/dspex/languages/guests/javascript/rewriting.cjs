@@ -3,6 +3,9 @@
 // (by the parser that node itself brings) and these places are written anew; no line moves.
 'use strict'
 
+const { Array, JSON, Math, Object, Set, SyntaxError } = globalThis
+const META = '__import_meta__' // the global that stands for `import.meta`, which scripts have not
+
 let parser = null // acorn, loaded when a program needs it
 
 function acorn () {
@@ -12,6 +15,8 @@ function acorn () {
 
 const OPTIONS = { ecmaVersion: 'latest', sourceType: 'module', allowAwaitOutsideFunction: true, allowReturnOutsideFunction: false, allowHashBang: true, locations: true }
 const MODULE = /\b(?:await|import|export)\b/
+const IMPORT_META = /\bimport\s*\.\s*meta\b/
+const SILENT = /^(?:EmptyStatement|FunctionDeclaration)$/ // behind the last expression they change nothing
 const DECLARES = /\b(?:const|let|class)\b/
 
 // The program as a script, and what stands in front of it on its first line. `session`: what it declares may be declared again.
@@ -23,6 +28,7 @@ function rewritten (code, session) {
   const edits = new Edits(source)
   const modular = tree.body.filter((node) => /^(Import|Export)/.test(node.type))
   for (const node of modular) edits.module(node)
+  if (IMPORT_META.test(source)) for (const node of metas(tree)) edits.replace(node.start, node.end, META)
   const waits = modular.some((node) => node.type === 'ImportDeclaration' || node.source) || awaits(tree)
   if (!waits) {
     if (session) for (const node of tree.body) edits.loosened(declared(node))
@@ -44,7 +50,7 @@ function parsed (source) {
 
 // A fresh program: its names are its own.
 function wrapped (tree, edits) {
-  edits.returned(tree.body.at(-1))
+  edits.returned(tree.body.findLast(({ type }) => !SILENT.test(type)))
   const prefix = '(async () => {'
   return { source: `${prefix}${edits.text()}\n})()`, prefix, waits: true }
 }
@@ -53,10 +59,12 @@ function wrapped (tree, edits) {
 function hoisted (tree, edits) {
   const names = []
   for (const node of tree.body) edits.hoisted(node, declared(node), names)
-  edits.returned(tree.body.at(-1))
+  edits.returned(tree.body.findLast(({ type }) => !SILENT.test(type)))
   const prefix = `${names.length ? `var ${[...new Set(names)].join()};` : ''}(async () => {`
   return { source: `${prefix}${edits.text()}\n})()`, prefix, waits: true }
 }
+
+const isNamed = (node) => /Declaration$/.test(node.type) && node.id
 
 const declared = (node) => node.type.startsWith('Export') ? node.declaration : node
 
@@ -89,11 +97,14 @@ class Edits {
         if (node.declaration) return this.replace(node.start, node.declaration.start, '')
         return this.replace(node.start, node.end, node.source ? `await import(${node.source.raw});` : ';')
       case 'ExportAllDeclaration': return this.replace(node.start, node.end, `await import(${node.source.raw});`)
-      case 'ExportDefaultDeclaration': {
-        const named = /Declaration$/.test(node.declaration.type) && node.declaration.id
-        return this.replace(node.start, node.declaration.start, named ? '' : ';(') || named || this.replace(node.end, node.end, ')')
-      }
+      case 'ExportDefaultDeclaration':
+        if (isNamed(node.declaration)) return this.replace(node.start, node.declaration.start, '')
+        return this.replace(node.start, this.behindDefault(node), ';0,')
     }
+  }
+
+  behindDefault (node) {
+    return node.start + /^export\s+default/.exec(this.source.slice(node.start))[0].length
   }
 
   // `const`, `let` and `class` so that a later script may declare the name again.
@@ -135,6 +146,10 @@ class Edits {
 
   // The last expression is what the function returns.
   returned (node) {
+    if (node?.type === 'ExportDefaultDeclaration' && !isNamed(node.declaration)) {
+      this.made = this.made.filter(([start]) => start !== node.start)
+      return this.replace(node.start, this.behindDefault(node), ';return 0,')
+    }
     if (node?.type !== 'ExpressionStatement') return
     this.replace(node.start, node.start, 'return (')
     this.replace(node.expression.end, node.expression.end, ')')
@@ -171,19 +186,31 @@ function bound (pattern) {
 
 const FUNCTIONS = /^(?:ArrowFunctionExpression|FunctionExpression|FunctionDeclaration|MethodDefinition|PropertyDefinition|StaticBlock)$/
 
-// Whether the program awaits at its top level.
-function awaits (tree) {
+// The nodes of a tree; not those within the ones that `closed` says.
+function * nodes (tree, closed) {
   const pending = [tree]
   while (pending.length) {
     const node = pending.pop()
-    if (node.type === 'AwaitExpression' || (node.type === 'ForOfStatement' && node.await)) return true
+    yield node
     for (const child of Object.values(node)) {
       for (const each of Array.isArray(child) ? child : [child]) {
-        if (each && typeof each.type === 'string' && !FUNCTIONS.test(each.type)) pending.push(each)
+        if (each && typeof each.type === 'string' && !closed(each)) pending.push(each)
       }
     }
+  }
+}
+
+// Whether the program awaits at its top level.
+function awaits (tree) {
+  for (const node of nodes(tree, ({ type }) => FUNCTIONS.test(type))) {
+    if (node.type === 'AwaitExpression' || (node.type === 'ForOfStatement' && node.await)) return true
   }
   return false
 }
 
-module.exports = { rewritten, parsed }
+// Every `import.meta` of the program's.
+function * metas (tree) {
+  for (const node of nodes(tree, () => false)) if (node.type === 'MetaProperty' && node.meta.name === 'import') yield node
+}
+
+module.exports = { META, rewritten, parsed }

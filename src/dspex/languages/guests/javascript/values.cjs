@@ -5,17 +5,24 @@
 const DEPTH = 200
 const SMALL = 1n << 63n
 
-class NotCarried extends Error {}
-class TooLarge extends Error {}
+const { Buffer } = require('buffer')
+const { Array, BigInt, Date, Error, Map, Number, Object, Set, String, WeakMap, WeakSet } = globalThis // a program may have its own
+const { parse, stringify } = JSON
 
-const { isDate, isMap, isSet, isAnyArrayBuffer, isUint8Array, isTypedArray, isBoxedPrimitive, isPromise, isProxy } = require('util').types
+class NotCarried extends Error {}
+class TooLarge extends Error {
+  #ours = true
+  static is (error) { return error !== null && typeof error === 'object' && #ours in error }
+}
+
+const { isDate, isMap, isSet, isAnyArrayBuffer, isUint8Array, isTypedArray, isDataView, isBoxedPrimitive, isPromise, isProxy, isRegExp } = require('util').types
 const plainPrototypes = new Set([Object.prototype, null])
 const isWellFormed = (text) => text.isWellFormed()
 
 // Out: an object of its own class goes as its own fields, as JSON.stringify would have it.
 function encode (value, limit) {
   if (isPlain(value, 0)) {
-    const text = Buffer.from(JSON.stringify(value), 'utf8')
+    const text = Buffer.from(stringify(value), 'utf8')
     if (text.length > limit) throw new TooLarge()
     return { text, buffers: [], tagged: false }
   }
@@ -81,8 +88,8 @@ class Tagger {
   }
 
   text (value) {
-    if (isWellFormed(value)) return JSON.stringify(value)
-    return `{"~str":[${value.split(/(?<=[\ud800-\udbff])(?=[\udc00-\udfff])/).map((part) => JSON.stringify(part)).join()}]}`
+    if (isWellFormed(value)) return stringify(value)
+    return `{"~str":[${value.split(/(?<=[\ud800-\udbff])(?=[\udc00-\udfff])/).map((part) => stringify(part)).join()}]}`
   }
 
   object (value, depth) {
@@ -91,18 +98,24 @@ class Tagger {
     if (isUint8Array(value)) return this.bytes(value)
     if (isAnyArrayBuffer(value)) return this.bytes(new Uint8Array(value))
     if (isTypedArray(value)) return this.list(Array.from(value), depth)
-    if (isMap(value)) return `{"~dict":[${Array.from(value, ([k, v]) => `[${this.tag(k, depth + 1)},${this.tag(v, depth + 1)}]`).join()}]}`
-    if (isSet(value)) return `{"~set":${this.list(Array.from(value), depth)}}`
+    if (isMap(value)) return this.map(Array.from(value), depth)
+    if (isSet(value)) return `{"~set":${this.list(apart(Array.from(value)), depth)}}`
     if (isDate(value)) return this.date(value)
     if (isBoxedPrimitive(value)) return this.tag(value.valueOf(), depth)
-    if (value instanceof Error || value instanceof RegExp || isPromise(value) || value instanceof WeakMap || value instanceof WeakSet) {
+    if (value instanceof Error || isRegExp(value) || isDataView(value) || isPromise(value) || value instanceof WeakMap || value instanceof WeakSet) {
       throw new NotCarried(`a ${nameOf(value)} cannot be carried`)
     }
     if (typeof value.toJSON === 'function') return this.tag(value.toJSON(), depth + 1)
     return this.fields(value, depth)
   }
 
+  map (pairs, depth) {
+    apart(pairs.map(([key]) => key))
+    return `{"~dict":[${pairs.map(([key, item]) => `[${this.tag(key, depth + 1)},${this.tag(item, depth + 1)}]`).join()}]}`
+  }
+
   list (items, depth) {
+    if (items.length > this.limit) throw new TooLarge()
     return `[${Array.from(items, (item) => this.tag(item, depth + 1)).join()}]`
   }
 
@@ -128,6 +141,27 @@ class Tagger {
   }
 }
 
+// Keys of a map or members of a set, all of which Python can hash and holds apart. Throws `NotCarried`.
+function apart (keys) {
+  const seen = new Set(keys.map(identity))
+  if (seen.size < keys.length) throw new NotCarried('two keys that are one in Python (1 and true, say) cannot be carried')
+  return keys
+}
+
+function identity (key) {
+  switch (typeof key) {
+    case 'string': return `text ${key}`
+    case 'number': return `number ${Number.isInteger(key) ? BigInt(key) : key}`
+    case 'boolean': return `number ${Number(key)}`
+    case 'bigint': return `number ${key}`
+    case 'undefined': return 'nothing'
+  }
+  if (key === null) return 'nothing'
+  if (isDate(key)) return `date ${key.getTime()}`
+  if (isUint8Array(key)) return `bytes ${Buffer.from(key).toString('latin1')}`
+  throw new NotCarried(`a ${nameOf(key)} cannot be carried as a key`)
+}
+
 const float = (value) => { const text = String(value); return /[.e]/.test(text) ? text : `${text}.0` }
 
 // The name of a value's type, as `result.value_type` has it.
@@ -142,7 +176,7 @@ function nameOf (value) {
 
 // In: what the host has encoded.
 function decode (text, buffers, tagged) {
-  return JSON.parse(text.toString('utf8'), tagged ? (_, value) => untagged(value, buffers) : undefined)
+  return parse(text.toString('utf8'), tagged ? (_, value) => untagged(value, buffers) : undefined)
 }
 
 const FLOATS = { nan: NaN, inf: Infinity, '-inf': -Infinity }
@@ -167,4 +201,4 @@ function untagged (value, buffers) {
   throw new TypeError(`a value of kind ${keys[0].slice(1)} has no place in JavaScript`)
 }
 
-module.exports = { encode, decode, nameOf, NotCarried, TooLarge }
+module.exports = { encode, decode, nameOf, TooLarge }
