@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dspex import CodeExecutor, Job, ResourceLimits, SecurityPolicy
+from dspex import CodeExecutor, Isolation, Job, ResourceLimits, SecurityPolicy
 from dspex.errors import IsolationError, UnknownLanguageError, UsageError, VariableError
 from dspex.languages import _rust
 from passage import open_to_all
@@ -625,3 +625,16 @@ def test_every_way_in_compiles(executor):
     assert [result.unwrap() for result in executor.map([Job(fresh(), given) for _ in range(4)])] == [2] * 4
     *_, finished = executor.stream(fresh(), given)
     assert (finished.result.unwrap(), finished.result.stdout) == (2, "out\n")
+
+
+def test_what_was_compiled_behind_fewer_walls_is_not_for_others(executor):
+    """A compiler that sees the host may compile its files in. What was compiled behind all walls is for everybody."""
+    all_walls = executor.language._programs._hand
+    with CodeExecutor("rust", isolation=Isolation("namespaces", frozenset(("ipc",)))) as other:
+        fewer = other.language._programs._hand
+        code = f"// {os.urandom(8).hex()}\n40 + 2"
+        assert other.execute(code).unwrap() == executor.execute(code).unwrap() == 42
+        assert set(fewer).isdisjoint(all_walls)  # it was compiled again, under another name
+        code = f"// {os.urandom(8).hex()}\n40 + 2"
+        assert executor.execute(code).unwrap() == other.execute(code).unwrap() == 42
+        assert len(set(fewer) & set(all_walls)) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex import CodeExecutor
+from dspex import CodeExecutor, Isolation
 from dspex.errors import UnknownLanguageError, UsageError
 from dspex.languages import _cache, _rust
 from passage import open_to_all
@@ -77,8 +77,13 @@ def test_features_editions_and_versions(vendor, cache):
         assert executor.execute("shape::VERSION").error.type == "error[E0433]"  # only what was asked for has a name
 
 
-def test_build_scripts_run_in_the_sandbox(vendor, cache, tmp_path):
-    """They make files, and say what is to be compiled; of the host they see their sources and the toolchain."""
+@pytest.mark.parametrize(
+    ("without", "open"),
+    [("", ()), ("seccomp landlock", (3,)), ("seccomp landlock network", (2, 3))],
+    ids=["all layers", "without seccomp", "without network"],
+)
+def test_build_scripts_run_in_the_sandbox(vendor, cache, tmp_path, without, open):
+    """They make files, and say what is to be compiled; of the host they see their sources and the toolchain. Without a layer more."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
     secret.chmod(0o644)
@@ -101,8 +106,10 @@ fn main() {{
 }}"""
     source = 'include!(concat!(env!("OUT_DIR"), "/found.rs"));\n#[cfg(scripted)] pub fn scripted() {}'
     lay(vendor, "scripted", {"src/lib.rs": source, "build.rs": script})
-    with server, CodeExecutor("rust", vendor=vendor, dependencies=["scripted"]) as executor:
-        assert executor.execute("scripted::scripted();\nscripted::FOUND").unwrap() == [False] * 6
+    isolation = Isolation("namespaces", frozenset(without.split()))
+    with server, CodeExecutor("rust", vendor=vendor, dependencies=["scripted"], isolation=isolation) as executor:
+        found = executor.execute("scripted::scripted();\nscripted::FOUND").unwrap()
+        assert [at for at, done in enumerate(found) if done] == [*open]
 
 
 def test_procedural_macros_see_no_more(vendor, cache, tmp_path):
@@ -209,7 +216,7 @@ def test_a_forged_answer_is_refused(vendor, cache, answer):
     lay(vendor, "one", {"src/lib.rs": ""})
     language = _rust.Rust(vendor=vendor, dependencies=["one"])
     with pytest.raises(UsageError, match="no list of libraries"):
-        language.build(lambda build: answer)
+        language.build(lambda build: answer, "")
     assert [*cache.iterdir()] == []
 
 

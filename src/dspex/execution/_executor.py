@@ -73,7 +73,8 @@ class CodeExecutor:
         self.queue = _count("queue", queue, queue)
         self.policy.check()
         if isinstance(self.language, Builds):
-            self.language.build(partial(_building.run, type(self), self.isolation))
+            walls = " ".join(sorted(self.isolation.without))  # what was made where one is missing is not for others
+            self.language.build(partial(_building.run, type(self), self.isolation), walls)
         if self.policy.network:
             from dspex.execution import _networking
 

@@ -145,6 +145,9 @@ class Build(NamedTuple):
 class Builds(Protocol):
     """What a language has besides, when something must be made in a sandbox before its first guest."""
 
-    def build(self, run: Callable[[Build], object]) -> None:
-        """Make it; `run` gives the value of such a program. Raises `UsageError`, `ProgramError`."""
+    def build(self, run: Callable[[Build], object], walls: str) -> None:
+        """Make it; `run` gives the value of such a program. What is kept is for guests behind the same `walls`, whatever they are.
+
+        Raises `UsageError`, `ProgramError`.
+        """
         ...

@@ -161,6 +161,7 @@ class Rust(Foreign):
         self._programs = Programs(os.path.join(_cache.root(), "rust"))
         self._crates = _crates(crates) if crates is not None else {}
         self._vendored = _vendored(found, profile, vendor, dependencies)
+        self._walls = ""
 
     @functools.cached_property
     def _made_of(self) -> str:
@@ -168,10 +169,11 @@ class Rust(Foreign):
         parts: list[bytes | str] = [self._toolchain.version, *self._flags, *(text for _, text in _prelude())]
         return _cache.key([*parts, *(part for name, path in self._crates.items() for part in (name, _digest(path)))])
 
-    def build(self, run: Callable[[Build], object]) -> None:
+    def build(self, run: Callable[[Build], object], walls: str) -> None:
         """See `Builds.build`: the vendored crates, where nobody has compiled them yet."""
+        self._walls = walls
         if self._vendored is not None:
-            found, holding = self._vendored.held(run)
+            found, holding = self._vendored.held(run, walls)
             weakref.finalize(self, os.close, holding)
             self._crates |= found
             self._vendored = None
@@ -217,6 +219,9 @@ class Rust(Foreign):
         source = _rust_source.wrapped(request.code, types, [tool.name for tool in request.tools])
         key = _cache.key([self._made_of, source.text])
         program = self._programs.find(key)
+        if program is None and self._walls:  # what is compiled where a wall is missing is not for those who have it
+            key = _cache.key([key, self._walls])
+            program = self._programs.find(key)
         told = {**self.envelope(request), "key": key, "inserted": source.inserted}
         if program is None:
             told |= {

@@ -71,9 +71,9 @@ class Vendored(NamedTuple):
     linker: str
     readable: tuple[str, ...]  # what of the host that takes beside the sources
 
-    def held(self, run: Callable[[Build], object]) -> tuple[dict[str, str], int]:
+    def held(self, run: Callable[[Build], object], walls: str) -> tuple[dict[str, str], int]:
         """The libraries by the names that programs have for them, and a descriptor that keeps them there. Raises `UsageError`."""
-        name = _cache.key([*self._asked(), self.version, self.profile, _contents(self.directory)])
+        name = _cache.key([*self._asked(), self.version, self.profile, walls, _contents(self.directory)])
         place, holding = _cache.held("rust-crates", name, lambda made: self._compile(made, run), _MOST)
         with open(os.path.join(place, "externs.json"), encoding="utf-8") as file:
             return {extern: os.path.join(place, library) for extern, library in json.load(file).items()}, holding
