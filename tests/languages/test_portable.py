@@ -65,6 +65,15 @@ class TestJavaScriptAlone(JavaScript):
 
 if HAS_PYTHON:
 
+    @pytest.mark.parametrize("directory", ["/", "/etc", "..", "../../../../etc", "/proc/self"])
+    def test_pythons_working_directory_is_of_its_own_world(directory):
+        """Where it exists at all, the host's files are not in it."""
+        with CodeExecutor("python", isolation=BARE) as executor:
+            code = "import os\nos.path.exists('passwd') or os.path.exists('etc') or os.path.exists('status')"
+            result = executor.execute(code, working_directory=directory)
+            assert not result.value
+            assert result.ok or result.error.kind == "runtime", result.error
+
     class Python(LanguageSuite):
         language = "python"
         words = words.PYTHON
@@ -160,6 +169,17 @@ def test_files_of_the_host_are_not_even_found():
         with CodeExecutor("python", isolation=BARE) as executor:
             code = "import os\n[*map(os.path.exists, ('/etc/passwd', '/proc/self/environ', '/work/../../etc/passwd', '/work'))]"
             assert executor.execute(code).unwrap() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("language", ["javascript", "wasm"])
+@pytest.mark.parametrize("directory", ["/", "/tmp", "..", "a/../../b", "/proc/self"])
+def test_a_working_directory_is_the_programs_own(language, directory):
+    """Whoever names it: what is beneath it is all that a program reaches."""
+    with CodeExecutor(language, isolation=BARE) as executor:
+        given = {"working_directory": directory, "environment": {"TMPDIR": "/", "HOME": "/"}}
+        result = executor.execute(number(language), **given)
+        assert (result.error.kind, result.value) == ("runtime", None)
+        assert executor.execute(number(language), working_directory="a/b").unwrap() == 42
 
 
 def test_it_is_never_chosen_silently(monkeypatch):

@@ -93,6 +93,7 @@ class PortablePython(Python):
             preload=(),
             profile={
                 "value": limits.value,
+                "disk": limits.disk,
                 "forbidden_modules": list(policy.forbidden_modules),
                 "forbidden_calls": list(policy.forbidden_calls),
                 "network": [],

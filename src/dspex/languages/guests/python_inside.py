@@ -170,8 +170,14 @@ def begin(profile: dict[str, Any]) -> None:
     python, tools, displays, interrupts = map(_ours, ("python", "python_tools", "python_displays", "python_interrupts"))
     python._stream = _Stream
     python._INLINE = 1 << 62  # bytes that cross in a frame: there are no memory files
-    # Other numbers than Linux's; and a file that grows beyond its limit is an I/O error here.
-    python._ENOSPC, python._EDQUOT, python._EFBIG, python._EAGAIN = errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN
+    python._ENOSPC, python._EDQUOT, python._EFBIG, python._EAGAIN = (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EAGAIN,
+    )
+    kind = python._kind
+    python._kind = lambda error: "disk_limit" if _is_too_large(error, profile["disk"]) else kind(error)
     tools.select = types.SimpleNamespace(poll=_Poll, POLLIN=1)
     displays.os = types.SimpleNamespace(lseek=lambda *_: _Stream.printed, SEEK_CUR=1)
     setattr(selectors, "PollSelector", _Selector)  # noqa: B010  (mypy knows it for a class)
@@ -182,6 +188,14 @@ def begin(profile: dict[str, Any]) -> None:
     _streams = sys.stdout, sys.stderr
     _guest.open(_channel)
     python.reseed()
+
+
+def _is_too_large(error: BaseException, limit: int) -> bool:
+    """A file that grows beyond its limit is an I/O error in here, one of many."""
+    if not issubclass(type(error), OSError) or getattr(error, "errno", None) != errno.EIO:
+        return False
+    files = [os.path.join(at, name) for at, _, names in os.walk("/work") for name in names]
+    return any(os.path.isfile(path) and os.path.getsize(path) >= limit for path in files)
 
 
 def _ours(name: str) -> Any:

@@ -87,7 +87,7 @@ class Guest:
 
     def _run(self, asked: Asked) -> str:
         told = asked.envelope
-        _enter(told)
+        self._speech.enter(told)
         self._session = told["session"]
         if asked.variables:
             encoded = python_values.encode(asked.variables, 1 << 40, (1 << 53) - 1)
@@ -247,13 +247,6 @@ def _frames(stack: str, made: str) -> list[str]:
 
 def _memory() -> Failure:
     return Failure("memory_limit", "MemoryError", "the program needed more memory than its limit")
-
-
-def _enter(told: dict[str, Any]) -> None:
-    os.environ.update(told["environment"])
-    if told["directory"] is not None:
-        os.makedirs(told["directory"], exist_ok=True)
-        os.chdir(told["directory"])
 
 
 def _inlined(encoded: python_values.Encoded) -> str:

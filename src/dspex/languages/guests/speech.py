@@ -62,6 +62,8 @@ class Speech:
         self._channel = channel
         self._limit = limit
         self._calls = 0
+        self._home = os.path.realpath(os.getcwd())
+        self.temporary = os.environ.get("TMPDIR", "")  # as it is before a request says otherwise
 
     def ready(self) -> None:
         """The engine has started, where it takes time to."""
@@ -74,6 +76,20 @@ class Speech:
             os._exit(71)
         envelope, values = _opened(body, buffers)
         return Asked(envelope, values)
+
+    def enter(self, told: dict[str, Any]) -> None:
+        """Take a request's environment, and its directory, which must be beneath the working directory: where nothing else
+        walls this process in, it is what the program may reach. Raises `Failure`.
+        """
+        os.environ.update(told["environment"])
+        if told["directory"] is None:
+            return
+        path = os.path.realpath(os.path.join(self._home, told["directory"]))
+        if os.path.commonpath((self._home, path)) != self._home:
+            message = f"the directory {told['directory']!r} is not beneath the program's own"
+            raise Failure("runtime", "PermissionError", message)
+        os.makedirs(path, exist_ok=True)
+        os.chdir(path)
 
     def receive_program(self) -> tuple[dict[str, Any], int, tuple[int, int]]:
         """The next request up to its envelope: that, the program as a descriptor (-1: it is to be made), and how many bytes of

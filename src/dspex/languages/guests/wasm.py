@@ -146,7 +146,7 @@ class Guest:
         import wasmtime
 
         told, given = asked.envelope, asked.variables
-        _enter(told)
+        self._speech.enter(told)
         watch = Watch(told["timeout"]) if told["session"] else Unwatched()
         try:
             before = self._store, self._instance
@@ -237,7 +237,7 @@ class Guest:
         wasi.inherit_stdout()
         wasi.inherit_stderr()
         if given["stdin"]:
-            with open(f"{os.environ['TMPDIR']}/stdin", "wb") as file:
+            with open(f"{self._speech.temporary}/stdin", "wb") as file:
                 file.write(given["stdin"])
             wasi.stdin_file = file.name
         wasi.preopen_dir(".", ".")
@@ -332,13 +332,6 @@ def _components() -> Any:
     from wasmtime.component import Component
 
     return Component
-
-
-def _enter(told: dict[str, Any]) -> None:
-    os.environ.update(told["environment"])
-    if told["directory"] is not None:
-        os.makedirs(told["directory"], exist_ok=True)
-        os.chdir(told["directory"])
 
 
 # --- What goes wrong ------------------------------------------------------------------------------------------------------
