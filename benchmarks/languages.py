@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -195,6 +196,42 @@ def _in_and_out(language, own):
     yield _row(f"{language}: {size} of rows in and out / its own parse and print", ours, theirs, "<= 4", faster=False)
 
 
+def _portable():
+    """In WebAssembly, against its engines in process; Python where its engine is installed, which takes Python 3.12."""
+    engines = [("javascript", "quickjs_rs", _quickjs_in_process), ("python", "eryx", _eryx_in_process)]
+    for language, package, engine in engines:
+        if importlib.util.find_spec(package) is None:
+            continue
+        bare = engine()
+        bare()
+        with CodeExecutor(language, isolation="wasm", max_concurrency=2) as executor:
+            fresh = lambda: executor.execute("1 + 1").unwrap()  # noqa: E731  (used before the next turn)
+            fresh()
+            yield _row(
+                f"{language} in WebAssembly: fresh `1 + 1` / {package} in process",
+                *_turns(fresh, bare, pause=1.0),
+                "",
+                faster=False,
+            )
+
+
+def _quickjs_in_process():
+    import quickjs_rs
+
+    def run():
+        with quickjs_rs.Runtime() as runtime, runtime.new_context() as context:
+            context.eval("1 + 1")
+
+    return run
+
+
+def _eryx_in_process():
+    import eryx
+
+    return lambda: eryx.Session().execute("result = 1 + 1")
+
+
 def languages(given):
     """All of it; the pool keeps up, for there are pauses."""
-    return [row for part in (_javascript, _quickjs, _elixir, _rust, _wasm, _data, _rust_data) for row in part()]
+    parts = (_javascript, _quickjs, _elixir, _rust, _wasm, _portable, _data, _rust_data)
+    return [row for part in parts for row in part()]
