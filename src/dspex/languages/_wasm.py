@@ -77,9 +77,9 @@ class Wasm(Foreign):
         compiled = self._compiled.get(key) if source else b""
         keep = self._compiled.expect(key) if source and not compiled else ""
         typed = not source or is_component(source)  # in a session the guest knows which it is
-        given = {**_arguments(request.variables, typed=typed), "module": source, "compiled": compiled}
+        given = {**_arguments(request.variables, typed=typed), "module": source}
         told = {**self.envelope(request), "keep": keep, "session": request.session}
-        return self.framed(told, given)
+        return self.framed_with(told, given, "compiled", compiled)
 
     def keep(self, token: str, data: bytes) -> None:
         """See `Language.keep`. What a guest compiled is for the module that it was given, and for no other."""
@@ -105,7 +105,7 @@ def _arguments(variables: Mapping[str, object], *, typed: bool) -> dict[str, Any
         "call": _typed(given, "call", str, ""),
         "args": list(args),
         "argv": [str(word) for word in given.get("argv", ())],
-        "stdin": _bytes(given.get("stdin", b"")),
+        "stdin": _bytes(given["stdin"]) if "stdin" in given else "",
         "write": [[offset, _bytes(data)] for offset, data in dict(given.get("write", {})).items()],
         "read": list(given["read"]) if given.get("read") is not None else None,
     }
